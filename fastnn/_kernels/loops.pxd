@@ -1,0 +1,476 @@
+"""The loops: raw memory in, raw memory out, no Python objects, no checks (kernels.pyx has made them).
+
+Every array is C-contiguous.  x and y may be the same memory where a docstring says "in place"; otherwise arrays do not
+overlap.  N rows of C (or M) columns; `real` is float32 or float64.
+
+(A) A sum over many numbers is taken in LANES interleaved partial sums, as wide as vectors want them, over blocks of
+    BLOCK numbers; the blocks are added in double with the rounding errors carried along (Knuth's two-sum), so that the
+    error does not grow with the length.
+(B) Rows shorter than a vector are handled several at a time: softmax takes its exponentials over a block of rows at
+    once, the column loops view k rows of M columns as one row of k M.
+"""
+
+from libc.math cimport INFINITY
+from libc.stdint cimport uint8_t
+from libc.string cimport memset
+
+from fastnn._kernels.vmath cimport exp, log, real, sigmoid as sigmoid_of
+
+cdef enum:
+    LANES = 32
+    BLOCK = 4096
+    TILE = 256
+
+
+# ---------------------------------------------------------------- sums
+
+cdef struct Sum:
+    double total
+    double error
+
+
+cdef inline void add(Sum* s, double term) noexcept nogil:
+    cdef double total = s.total + term
+    cdef double kept = total - s.total
+    s.error += (s.total - (total - kept)) + (term - kept)
+    s.total = total
+
+
+cdef inline double value(const Sum* s) noexcept nogil:
+    # An infinity or NaN in the total has made the error term NaN.
+    cdef double exact = s.total + s.error
+    return exact if exact == exact else s.total
+
+
+cdef inline double add_lanes(const real* lanes) noexcept nogil:
+    cdef double total = 0
+    cdef Py_ssize_t k
+    for k in range(LANES):
+        total += <double> lanes[k]
+    return total
+
+
+cdef inline double sum_block(const real* x, Py_ssize_t n) noexcept nogil:
+    """IN x (n,), n <= BLOCK."""
+    cdef real lanes[LANES]
+    cdef Py_ssize_t i, k, whole = n - n % LANES
+    for k in range(LANES):
+        lanes[k] = 0
+    i = 0
+    while i < whole:
+        for k in range(LANES):
+            lanes[k] += x[i + k]
+        i += LANES
+    for k in range(n - whole):
+        lanes[k] += x[whole + k]
+    return add_lanes(lanes)
+
+
+cdef inline double sum_of(const real* x, Py_ssize_t n) noexcept nogil:
+    """IN x (n,)."""
+    cdef Sum s = Sum(0, 0)
+    cdef Py_ssize_t i
+    if n <= BLOCK:
+        return sum_block(x, n)
+    i = 0
+    while i < n:
+        add(&s, sum_block(x + i, min(BLOCK, n - i)))
+        i += BLOCK
+    return value(&s)
+
+
+cdef inline double dot_block(const real* x, const real* y, Py_ssize_t n) noexcept nogil:
+    """IN x, y (n,), n <= BLOCK."""
+    cdef real lanes[LANES]
+    cdef Py_ssize_t i, k, whole = n - n % LANES
+    for k in range(LANES):
+        lanes[k] = 0
+    i = 0
+    while i < whole:
+        for k in range(LANES):
+            lanes[k] += x[i + k] * y[i + k]
+        i += LANES
+    for k in range(n - whole):
+        lanes[k] += x[whole + k] * y[whole + k]
+    return add_lanes(lanes)
+
+
+cdef inline double dot_of(const real* x, const real* y, Py_ssize_t n) noexcept nogil:
+    """IN x, y (n,)."""
+    cdef Sum s = Sum(0, 0)
+    cdef Py_ssize_t i
+    if n <= BLOCK:
+        return dot_block(x, y, n)
+    i = 0
+    while i < n:
+        add(&s, dot_block(x + i, y + i, min(BLOCK, n - i)))
+        i += BLOCK
+    return value(&s)
+
+
+cdef inline real max_of(const real* x, Py_ssize_t n) noexcept nogil:
+    """IN x (n,).  NaN is passed over: it spoils the row by itself."""
+    cdef real lanes[LANES]
+    cdef real largest = -INFINITY
+    cdef Py_ssize_t i, k, whole = n - n % LANES
+    if whole:
+        for k in range(LANES):
+            lanes[k] = -INFINITY
+        i = 0
+        while i < whole:
+            for k in range(LANES):
+                lanes[k] = x[i + k] if x[i + k] > lanes[k] else lanes[k]
+            i += LANES
+        for k in range(LANES):
+            largest = lanes[k] if lanes[k] > largest else largest
+    for i in range(whole, n):
+        largest = x[i] if x[i] > largest else largest
+    return largest
+
+
+# ---------------------------------------------------------------- element by element
+
+cdef inline void relu(const real* x, real* y, Py_ssize_t n) noexcept nogil:
+    """IN x (n,), OUT y (n,), in place allowed."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        y[i] = <real> 0 if x[i] <= 0 else x[i]
+
+
+cdef inline void relu_with_mask(const real* x, real* y, uint8_t* mask, Py_ssize_t n) noexcept nogil:
+    """IN x (n,), OUT y (n,), mask (n,), y in place allowed."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        mask[i] = x[i] <= 0
+        y[i] = <real> 0 if x[i] <= 0 else x[i]
+
+
+cdef inline void relu_backward(const real* dout, const uint8_t* mask, real* dx, Py_ssize_t n) noexcept nogil:
+    """IN dout (n,), mask (n,), OUT dx (n,), in place allowed."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        dx[i] = <real> 0 if mask[i] else dout[i]
+
+
+cdef inline void sigmoid(const real* x, real* y, Py_ssize_t n) noexcept nogil:
+    """IN x (n,), OUT y (n,), in place allowed."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        y[i] = sigmoid_of(x[i])
+
+
+cdef inline void sigmoid_backward(const real* dout, const real* y, real* dx, Py_ssize_t n) noexcept nogil:
+    """IN dout, y (n,), OUT dx (n,), in place allowed."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        dx[i] = dout[i] * (<real> 1 - y[i]) * y[i]
+
+
+# ---------------------------------------------------------------- row by row
+
+cdef inline void scale(real* y, real factor, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        y[i] *= factor
+
+
+cdef inline void subtract_max(const real* x, real* y, Py_ssize_t rows, Py_ssize_t C) noexcept nogil:
+    """IN x (rows, C), OUT y (rows, C), in place allowed."""
+    cdef Py_ssize_t n, i
+    cdef real largest
+    for n in range(rows):
+        largest = max_of(x + n * C, C)
+        for i in range(n * C, n * C + C):
+            y[i] = x[i] - largest
+
+
+cdef inline void exponentials(real* y, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(n):
+        y[i] = exp(y[i])
+
+
+cdef inline Py_ssize_t rows_in_block(Py_ssize_t C) noexcept nogil:
+    """How many rows are worked on at a time: at most TILE of them, about BLOCK numbers, at least one row."""
+    return max(1, min(TILE, BLOCK // max(1, C)))
+
+
+cdef inline void softmax(const real* x, real* y, Py_ssize_t N, Py_ssize_t C) noexcept nogil:
+    """IN x (N, C), OUT y (N, C), in place allowed."""
+    cdef Py_ssize_t first, rows, n, step = rows_in_block(C)
+    first = 0
+    while first < N:
+        rows = min(step, N - first)
+        subtract_max(x + first * C, y + first * C, rows, C)
+        exponentials(y + first * C, rows * C)
+        for n in range(first, first + rows):
+            scale(y + n * C, <real> (1.0 / sum_of(<const real*> y + n * C, C)), C)
+        first += step
+
+
+cdef inline void softmax_backward(
+    const real* dout, const real* y, real* dx, Py_ssize_t N, Py_ssize_t C
+) noexcept nogil:
+    """IN dout, y (N, C), OUT dx (N, C), in place allowed."""
+    cdef Py_ssize_t n, i
+    cdef real s
+    for n in range(N):
+        s = <real> dot_of(dout + n * C, y + n * C, C)
+        for i in range(n * C, n * C + C):
+            dx[i] = y[i] * (dout[i] - s)
+
+
+# ---------------------------------------------------------------- losses
+
+cdef inline Py_ssize_t first_bad_label(const Py_ssize_t* t, Py_ssize_t N, Py_ssize_t C) noexcept nogil:
+    """IN t (N,).  The first row whose label is outside 0..C-1, or -1."""
+    cdef Py_ssize_t n
+    cdef size_t worst = 0
+    for n in range(N):
+        worst = <size_t> t[n] if <size_t> t[n] > worst else worst
+    if N == 0 or worst < <size_t> C:
+        return -1
+    for n in range(N):
+        if <size_t> t[n] >= <size_t> C:
+            return n
+    return -1
+
+
+cdef inline double sum_of_logs(real* p, Py_ssize_t n) noexcept nogil:
+    """IN p (n,), overwritten with its logarithms, n <= BLOCK."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        p[i] = log(p[i])
+    return sum_block(p, n)
+
+
+cdef inline double weighted_sum(const real* t, const real* x, Py_ssize_t n) noexcept nogil:
+    """IN t, x (n,).  sum t x over the t that are not 0: an infinite x counts for nothing there."""
+    cdef Sum s = Sum(0, 0)
+    cdef real counted[TILE]
+    cdef Py_ssize_t i, k, width
+    i = 0
+    while i < n:
+        width = min(TILE, n - i)
+        for k in range(width):
+            counted[k] = <real> 0 if t[i + k] == 0 else x[i + k]
+        add(&s, dot_block(t + i, <const real*> counted, width))
+        i += TILE
+    return value(&s)
+
+
+cdef inline double weighted_logs(const real* t, const real* y, real eps, Py_ssize_t n) noexcept nogil:
+    """IN t, y (n,).  sum t log(y + eps) over the t that are not 0."""
+    cdef Sum s = Sum(0, 0)
+    cdef real logs[TILE]
+    cdef Py_ssize_t i, k, width
+    i = 0
+    while i < n:
+        width = min(TILE, n - i)
+        for k in range(width):
+            logs[k] = log(y[i + k] + eps)
+        add(&s, weighted_sum(t + i, <const real*> logs, width))
+        i += TILE
+    return value(&s)
+
+
+cdef inline double cross_entropy_labels(
+    const real* y, const Py_ssize_t* t, real eps, Py_ssize_t N, Py_ssize_t C
+) noexcept nogil:
+    """IN y (N, C), t (N,)."""
+    cdef Sum s = Sum(0, 0)
+    cdef real p[TILE]
+    cdef Py_ssize_t first, rows, n
+    first = 0
+    while first < N:
+        rows = min(TILE, N - first)
+        for n in range(rows):
+            p[n] = y[(first + n) * C + t[first + n]] + eps
+        add(&s, sum_of_logs(p, rows))
+        first += TILE
+    return -value(&s) / N
+
+
+cdef inline double cross_entropy_targets(
+    const real* y, const real* t, real eps, Py_ssize_t N, Py_ssize_t C
+) noexcept nogil:
+    """IN y, t (N, C)."""
+    return -weighted_logs(t, y, eps, N * C) / N
+
+
+cdef inline void cross_entropy_labels_backward(
+    const real* y, const Py_ssize_t* t, real dout, real eps, real* dy, Py_ssize_t N, Py_ssize_t C
+) noexcept nogil:
+    """IN y (N, C), t (N,), OUT dy (N, C), in place allowed."""
+    cdef Py_ssize_t n
+    cdef real p
+    for n in range(N):
+        p = y[n * C + t[n]]
+        memset(dy + n * C, 0, C * sizeof(real))
+        dy[n * C + t[n]] = -dout / (<real> N * (p + eps))
+
+
+cdef inline void cross_entropy_targets_backward(
+    const real* y, const real* t, real dout, real eps, real* dy, Py_ssize_t N, Py_ssize_t C
+) noexcept nogil:
+    """IN y, t (N, C), OUT dy (N, C), in place allowed."""
+    cdef Py_ssize_t i
+    cdef real rows = <real> N
+    for i in range(N * C):
+        dy[i] = <real> 0 if t[i] == 0 else -t[i] * dout / (rows * (y[i] + eps))
+
+
+# With eps = 0 the loss of a row is log(sum exp(x)) - x[t], both parts relative to the row's maximum; otherwise it is
+# -log(softmax(x)[t] + eps).
+
+cdef inline double softmax_cross_entropy_labels(
+    const real* x, const Py_ssize_t* t, real eps, real* y, Py_ssize_t N, Py_ssize_t C
+) noexcept nogil:
+    """IN x (N, C), t (N,), OUT y (N, C) = softmax(x), in place allowed."""
+    cdef Sum s = Sum(0, 0)
+    cdef real p[TILE]
+    cdef Py_ssize_t first, rows, n, step = rows_in_block(C)
+    cdef real* y_n
+    cdef double total, shifted
+    first = 0
+    while first < N:
+        rows = min(step, N - first)
+        subtract_max(x + first * C, y + first * C, rows, C)
+        shifted = 0
+        for n in range(first, first + rows):
+            shifted += <double> y[n * C + t[n]]
+        exponentials(y + first * C, rows * C)
+        for n in range(rows):
+            y_n = y + (first + n) * C
+            total = sum_of(<const real*> y_n, C)
+            scale(y_n, <real> (1.0 / total), C)
+            p[n] = <real> total if eps == 0 else y_n[t[first + n]] + eps
+        total = sum_of_logs(p, rows)
+        add(&s, shifted - total if eps == 0 else total)
+        first += step
+    return -value(&s) / N
+
+
+cdef inline double softmax_cross_entropy_targets(
+    const real* x, const real* t, real eps, real* y, Py_ssize_t N, Py_ssize_t C
+) noexcept nogil:
+    """IN x, t (N, C), OUT y (N, C) = softmax(x), in place allowed."""
+    cdef Sum s = Sum(0, 0)
+    cdef Py_ssize_t n
+    cdef real* y_n
+    cdef const real* t_n
+    cdef double total
+    for n in range(N):
+        y_n = y + n * C
+        t_n = t + n * C
+        subtract_max(x + n * C, y_n, 1, C)
+        if eps == 0:
+            add(&s, weighted_sum(t_n, <const real*> y_n, C))
+        exponentials(y_n, C)
+        total = sum_of(<const real*> y_n, C)
+        scale(y_n, <real> (1.0 / total), C)
+        if eps == 0:
+            add(&s, -sum_of(t_n, C) * log(total))
+        else:
+            add(&s, weighted_logs(t_n, <const real*> y_n, eps, C))
+    return -value(&s) / N
+
+
+cdef inline void softmax_cross_entropy_labels_backward(
+    const real* y, const Py_ssize_t* t, real factor, real* dx, Py_ssize_t N, Py_ssize_t C
+) noexcept nogil:
+    """IN y (N, C), t (N,), factor = dout / N, OUT dx (N, C), in place allowed."""
+    cdef Py_ssize_t n, i
+    cdef real at_label
+    for n in range(N):
+        at_label = (y[n * C + t[n]] - <real> 1) * factor
+        for i in range(n * C, n * C + C):
+            dx[i] = y[i] * factor
+        dx[n * C + t[n]] = at_label
+
+
+cdef inline void softmax_cross_entropy_targets_backward(
+    const real* y, const real* t, real factor, real* dx, Py_ssize_t n
+) noexcept nogil:
+    """IN y, t (n,), factor = dout / N, OUT dx (n,), in place allowed."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        dx[i] = (y[i] - t[i]) * factor
+
+
+# ---------------------------------------------------------------- the bias
+
+cdef inline void sum_columns(
+    const real* x, Py_ssize_t stride, real* sums, Py_ssize_t rows, Py_ssize_t width
+) noexcept nogil:
+    """IN x (rows, width) with rows `stride` apart, OUT sums (width,), width <= TILE."""
+    cdef Sum total[TILE]
+    cdef real block[TILE]
+    cdef Py_ssize_t first, last, n, j
+    cdef const real* a
+    cdef const real* b
+    cdef const real* c
+    cdef const real* d
+    for j in range(width):
+        total[j] = Sum(0, 0)
+    first = 0
+    while first < rows:
+        last = min(first + TILE, rows)
+        for j in range(width):
+            block[j] = 0
+        n = first
+        while n + 4 <= last:
+            a, b, c, d = x + n * stride, x + (n + 1) * stride, x + (n + 2) * stride, x + (n + 3) * stride
+            for j in range(width):
+                block[j] = block[j] + a[j] + b[j] + c[j] + d[j]
+            n += 4
+        while n < last:
+            a = x + n * stride
+            for j in range(width):
+                block[j] += a[j]
+            n += 1
+        for j in range(width):
+            add(&total[j], block[j])
+        first += TILE
+    for j in range(width):
+        sums[j] = <real> value(&total[j])
+
+
+cdef inline void bias_grad(const real* dout, real* db, Py_ssize_t N, Py_ssize_t M) noexcept nogil:
+    """IN dout (N, M), OUT db (M,)."""
+    cdef real partial[TILE]
+    cdef Py_ssize_t j, n, first, folded = TILE // M if M else 0
+    cdef Sum total
+    if folded < 2 or N < folded:
+        first = 0
+        while first < M:
+            sum_columns(dout + first, M, db + first, N, min(TILE, M - first))
+            first += TILE
+        return
+    sum_columns(dout, folded * M, partial, N // folded, folded * M)
+    for j in range(M):
+        total = Sum(0, 0)
+        for n in range(folded):
+            add(&total, partial[n * M + j])
+        for n in range(N - N % folded, N):
+            add(&total, dout[n * M + j])
+        db[j] = <real> value(&total)
+
+
+cdef inline void add_bias(const real* x, const real* b, real* y, Py_ssize_t N, Py_ssize_t M) noexcept nogil:
+    """IN x (N, M), b (M,), OUT y (N, M), in place allowed."""
+    cdef real repeated[TILE]
+    cdef Py_ssize_t n, j, width = M, rows = N, folded = TILE // M if M else 0
+    cdef const real* bias = b
+    if folded >= 2 and N >= folded:
+        width = folded * M
+        rows = N // folded
+        for n in range(folded):
+            for j in range(M):
+                repeated[n * M + j] = b[j]
+        bias = <const real*> repeated
+    for n in range(rows):
+        for j in range(width):
+            y[n * width + j] = x[n * width + j] + bias[j]
+    for j in range(rows * width, N * M):
+        y[j] = x[j] + b[j % M]

@@ -1,0 +1,178 @@
+"""exp, log and the logistic function as straight-line code that a compiler can vectorise.
+
+No branch, no table, no call: every special value is a select.  Each function states its error in ULP (distance from
+the true value over the spacing of the result's floats) and is good for every argument, subnormal results included.
+
+The coefficients are Chebyshev fits computed at 40 digits and rounded once:
+
+    exp   (e^r - 1 - r) / r^2  on |r| <= ln(2) / 2
+    log   (log((1 + s) / (1 - s)) - 2 s) / s^3  in s^2, on the s of sqrt(1/2) <= m <= sqrt(2)
+
+ln(2) is split in two so that the product of its first part with an exponent is exact even without an FMA
+(W. J. Cody and W. Waite, "Software Manual for the Elementary Functions", 1980).
+"""
+
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+
+cdef extern from * nogil:
+    """
+    #include <math.h>
+    #include <stdint.h>
+    #include <string.h>
+
+    #ifndef FASTNN_VMATH
+    #define FASTNN_VMATH
+
+    static inline uint32_t fastnn_bits32(float x) { uint32_t u; memcpy(&u, &x, 4); return u; }
+    static inline uint64_t fastnn_bits64(double x) { uint64_t u; memcpy(&u, &x, 8); return u; }
+    static inline float fastnn_float32(uint32_t u) { float x; memcpy(&x, &u, 4); return x; }
+    static inline double fastnn_float64(uint64_t u) { double x; memcpy(&x, &u, 8); return x; }
+
+    /* One rounding where the machine has the instruction; without it fma() is a slow call. */
+    #if defined(__FMA__) || defined(__ARM_FEATURE_FMA)
+    #define fastnn_fma32(a, b, c) fmaf((a), (b), (c))
+    #define fastnn_fma64(a, b, c) fma((a), (b), (c))
+    #else
+    #define fastnn_fma32(a, b, c) ((a) * (b) + (c))
+    #define fastnn_fma64(a, b, c) ((a) * (b) + (c))
+    #endif
+
+    #endif
+    """
+    uint32_t bits32 "fastnn_bits32"(float x) noexcept
+    uint64_t bits64 "fastnn_bits64"(double x) noexcept
+    float float32 "fastnn_float32"(uint32_t u) noexcept
+    double float64 "fastnn_float64"(uint64_t u) noexcept
+    float fma32 "fastnn_fma32"(float a, float b, float c) noexcept
+    double fma64 "fastnn_fma64"(double a, double b, double c) noexcept
+    float fabsf(float x) noexcept
+    double fabs(double x) noexcept
+
+ctypedef fused real:
+    float
+    double
+
+
+# e^x = 2^n e^r with n the integer nearest to x / ln 2.  Adding MAGIC leaves n in the low bits of the sum, from where a
+# shift moves it to the exponent.  The exponent is first kept 64 away from its limits and the last factor, 2^-64 or
+# 2^64, makes the subnormals and the overflow: one rounding each.
+
+cdef inline float exp32(float x) noexcept nogil:
+    """Below 1 ULP."""
+    cdef float lowest = -104.0, highest = 89.0, magic = 12582912.0
+    cdef float log2e = 1.44269504, ln2_hi = 0.693359375, ln2_lo = -2.12194440e-4
+    cdef float c2 = 0.5, c3 = 0.16666576, c4 = 0.041666556, c5 = 0.008363203, c6 = 0.0013926213
+    cdef float zero = 0.0, one = 1.0, up = 18446744073709551616.0, down = 5.42101086242752217e-20
+    cdef float a, z, n, r, p
+    cdef uint32_t towards_one
+    a = lowest if x < lowest else x
+    a = highest if a > highest else a
+    z = fma32(a, log2e, magic)
+    n = z - magic
+    r = fma32(-n, ln2_lo, fma32(-n, ln2_hi, a))
+    p = fma32(fma32(fma32(fma32(c6, r, c5), r, c4), r, c3), r, c2)
+    p = one + fma32(r * r, p, r)
+    towards_one = <uint32_t> 64 if n < zero else <uint32_t> -64
+    p = float32(bits32(p) + ((bits32(z) + towards_one) << 23)) * (down if n < zero else up)
+    return p if x == x else x
+
+
+cdef inline double exp64(double x) noexcept nogil:
+    """Below 1 ULP."""
+    cdef double lowest = -746.0, highest = 710.0, magic = 6755399441055744.0
+    cdef double log2e = 1.4426950408889634, ln2_hi = 0.6931471803691238, ln2_lo = 1.9082149292705877e-10
+    cdef double c2 = 0.5000000000000001, c3 = 0.16666666666666669, c4 = 0.04166666666662399
+    cdef double c5 = 0.008333333333330051, c6 = 0.0013888888917281794, c7 = 0.00019841269863105968
+    cdef double c8 = 2.480152119021773e-05, c9 = 2.7557268378684192e-06, c10 = 2.7620138719733994e-07
+    cdef double c11 = 2.5100424157005067e-08
+    cdef double zero = 0.0, one = 1.0, up = 18446744073709551616.0, down = 5.42101086242752217e-20
+    cdef double a, z, n, r, p
+    cdef uint64_t towards_one
+    a = lowest if x < lowest else x
+    a = highest if a > highest else a
+    z = fma64(a, log2e, magic)
+    n = z - magic
+    r = fma64(-n, ln2_lo, fma64(-n, ln2_hi, a))
+    p = fma64(fma64(fma64(fma64(c11, r, c10), r, c9), r, c8), r, c7)
+    p = fma64(fma64(fma64(fma64(fma64(p, r, c6), r, c5), r, c4), r, c3), r, c2)
+    p = one + fma64(r * r, p, r)
+    towards_one = <uint64_t> 64 if n < zero else <uint64_t> -64
+    p = float64(bits64(p) + ((bits64(z) + towards_one) << 52)) * (down if n < zero else up)
+    return p if x == x else x
+
+
+# log x = k ln 2 + log m with sqrt(1/2) <= m < sqrt(2); f = m - 1, s = f / (2 + f) and
+# log m = f - (f^2/2 - s (f^2/2 + R)), which keeps the large terms exact.  Subnormals are scaled up first.  The
+# exponent is made a float by writing it into the low bits of a power of two and subtracting that power.
+
+cdef inline float log32(float x) noexcept nogil:
+    """Below 1 ULP."""
+    cdef float smallest = 1.17549435e-38, infinity = float32(<uint32_t> 0x7F800000)
+    cdef float zero = 0.0, one = 1.0, two = 2.0, half = 0.5
+    cdef float up = 33554432.0, up_exponent = 25.0
+    cdef float ln2_hi = 0.693359375, ln2_lo = -2.12194440e-4
+    cdef float l1 = 0.66666687, l2 = 0.3998876, l3 = 0.29580986
+    cdef float a, k, f, s, z, h, y
+    cdef uint32_t u
+    a = x * up if x < smallest else x
+    u = bits32(a) + <uint32_t> (0x3F800000 - 0x3F3504F3)
+    k = float32((u >> 23) | <uint32_t> 0x4B000000) - <float> (8388608.0 + 127.0)
+    k = k - up_exponent if x < smallest else k
+    f = float32((u & <uint32_t> 0x007FFFFF) + <uint32_t> 0x3F3504F3) - one
+    s = f / (two + f)
+    z = s * s
+    h = half * f * f
+    y = fma32(fma32(l3, z, l2), z, l1)
+    y = fma32(k, ln2_hi, f - (h - fma32(s, h + z * y, k * ln2_lo)))
+    y = -infinity if x == zero else y
+    y = y if x < infinity else x
+    return y if x >= zero else infinity - infinity
+
+
+cdef inline double log64(double x) noexcept nogil:
+    """Below 1 ULP."""
+    cdef double smallest = 2.2250738585072014e-308, infinity = float64(<uint64_t> 0x7FF0000000000000)
+    cdef double zero = 0.0, one = 1.0, two = 2.0, half = 0.5, up = 18014398509481984.0, up_exponent = 54.0
+    cdef double ln2_hi = 0.6931471803691238, ln2_lo = 1.9082149292705877e-10
+    cdef double l1 = 0.666666666666667, l2 = 0.3999999999989889, l3 = 0.2857142862625391
+    cdef double l4 = 0.22222211089368124, l5 = 0.18182892433364564, l6 = 0.15331611694570085
+    cdef double l7 = 0.14617807492803847
+    cdef double a, k, f, s, z, h, y
+    cdef uint64_t u
+    a = x * up if x < smallest else x
+    u = bits64(a) + <uint64_t> (0x3FF0000000000000 - 0x3FE6A09E667F3BCD)
+    k = float64((u >> 52) | <uint64_t> 0x4330000000000000) - <double> (4503599627370496.0 + 1023.0)
+    k = k - up_exponent if x < smallest else k
+    f = float64((u & <uint64_t> 0x000FFFFFFFFFFFFF) + <uint64_t> 0x3FE6A09E667F3BCD) - one
+    s = f / (two + f)
+    z = s * s
+    h = half * f * f
+    y = fma64(fma64(fma64(fma64(fma64(fma64(l7, z, l6), z, l5), z, l4), z, l3), z, l2), z, l1)
+    y = fma64(k, ln2_hi, f - (h - fma64(s, h + z * y, k * ln2_lo)))
+    y = -infinity if x == zero else y
+    y = y if x < infinity else x
+    return y if x >= zero else infinity - infinity
+
+
+cdef inline real exp(real x) noexcept nogil:
+    if real is float:
+        return exp32(x)
+    else:
+        return exp64(x)
+
+
+cdef inline real log(real x) noexcept nogil:
+    if real is float:
+        return log32(x)
+    else:
+        return log64(x)
+
+
+cdef inline real sigmoid(real x) noexcept nogil:
+    """1 / (1 + e^-x), at most 2 ULP: the exponential is taken of -|x|, which neither overflows nor cancels."""
+    cdef real zero = 0.0, one = 1.0, e
+    if real is float:
+        e = exp32(-fabsf(x))
+    else:
+        e = exp64(-fabs(x))
+    return (one if x >= zero else e) / (one + e)

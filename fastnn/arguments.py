@@ -1,0 +1,126 @@
+"""What is accepted: the rules for arguments and their errors, once, for the reference and the kernels alike.
+
+The kernels decide for themselves whether an argument is the plain case (the right dtype, contiguous, aligned); whatever
+is not comes here, to be turned into something plain or into an error.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+def numeric(name: str, value: npt.ArrayLike, least_ndim: int = 0) -> Array:
+    """`value` as an array of booleans, integers or real floats."""
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # ragged nested lists
+        raise ValueError(f"{name} is not an array: {error}") from None
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must be an array of real numbers, not of dtype {array.dtype}")
+    if array.ndim < least_ndim:
+        raise ValueError(f"{name} must have at least {least_ndim} dimension(s), but its shape is {array.shape}")
+    return array
+
+
+def same_shape(name: str, array: Array, other_name: str, other: Array) -> None:
+    if array.shape != other.shape:
+        raise ValueError(
+            f"{name} has shape {array.shape}, but {other_name} has shape {other.shape}: they must be the same"
+        )
+
+
+def boolean_mask(mask: npt.ArrayLike, dout: Array) -> Array:
+    array = np.asarray(mask)
+    if array.dtype != np.bool_:
+        raise TypeError(f"mask must be an array of bool, not of dtype {array.dtype}")
+    same_shape("mask", array, "dout", dout)
+    return array
+
+
+def bias(b: npt.ArrayLike, x: Array) -> Array:
+    """`b` as a one-dimensional array with one number per column of `x`."""
+    array = numeric("b", b)
+    if array.size != x.shape[-1] or array.ndim == 0 or array.shape[-1] != array.size:
+        raise ValueError(f"b has shape {array.shape}, but x of shape {x.shape} needs ({x.shape[-1]},)")
+    return array.reshape(-1)
+
+
+def epsilon(eps: float) -> float:
+    value = float(eps)
+    if not 0 <= value < np.inf:
+        raise ValueError(f"eps must be a finite number of at least 0, not {eps!r}")
+    return value
+
+
+def upstream(dout: Any) -> Any:
+    """The gradient of a loss: one number.  A Python number stays one, so that it does not widen the result."""
+    if type(dout) in (int, float):
+        return dout
+    array = numeric("dout", dout)
+    if array.ndim:
+        raise ValueError(f"dout must be a single number for a loss, but its shape is {array.shape}")
+    return array[()] if array.dtype.kind == "f" else int(array)
+
+
+def targets(name: str, y: Array, t: npt.ArrayLike) -> tuple[Array, bool]:
+    """`t` beside `y` of shape (..., C): class indices of shape (...), or (True) targets of y's own shape.
+
+    Class indices are checked; a column (..., 1) of integers beside C > 1 is class indices.
+    """
+    classes = y.shape[-1]
+    if y.size == 0:
+        raise ValueError(f"{name} is empty, its shape is {y.shape}: a loss needs at least one row and one class")
+    array = numeric("t", t)
+    if array.shape == y.shape:
+        return array, True
+    labels = array
+    if array.shape == (*y.shape[:-1], 1):
+        labels = array[..., 0]
+    if labels.shape != y.shape[:-1]:
+        raise ValueError(
+            f"t has shape {array.shape}, but {name} of shape {y.shape} needs class indices of shape {y.shape[:-1]} "
+            f"or targets of shape {y.shape}"
+        )
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"t has one class index per row of {name} and must be of integers, not of dtype {array.dtype}")
+    bad = (labels < 0) | (labels >= classes)
+    if bad.any():
+        row = np.unravel_index(int(np.argmax(bad)), labels.shape)
+        where = ", ".join(map(str, row))
+        raise IndexError(f"t[{where}] is {labels[row]}, which is not a class index: {name} has {classes} classes")
+    return labels, False
+
+
+def output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Array) -> Array:
+    """`out` if a result of this shape and dtype can be written into it while `inputs` are read.
+
+    It may be one of the inputs itself.
+    """
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"out must be a NumPy array, not {type(out).__name__}")
+    if out.dtype != dtype:
+        raise TypeError(f"out has dtype {out.dtype}, but the result has dtype {dtype}")
+    if out.shape != shape:
+        raise ValueError(f"out has shape {out.shape}, but the result has shape {shape}")
+    if not out.flags.c_contiguous:
+        raise ValueError("out must be C-contiguous")
+    if not out.flags.aligned:
+        raise ValueError("out must be aligned")
+    if not out.flags.writeable:
+        raise ValueError("out is read-only")
+    for x in inputs:
+        same = x.ctypes.data == out.ctypes.data and x.dtype == dtype and x.shape == shape and x.flags.c_contiguous
+        if not same and np.shares_memory(x, out):
+            raise ValueError("out overlaps an input in part: it must be the input itself or memory of its own")
+    return out
+
+
+def clear_of(out: Array, t: npt.ArrayLike) -> None:
+    """For an op that still reads `t` when it writes `out`."""
+    if np.shares_memory(out, np.asarray(t)):
+        raise ValueError("out overlaps t, which is still read when out is written")

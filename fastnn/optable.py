@@ -1,0 +1,104 @@
+"""The ops, one row each: arguments to try an op with, and how closely every backend agrees with the reference.
+
+Tests, reports and benchmarks read this table; an op without a row does not exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Op:
+    """One op.
+
+    Attributes
+    ----------
+    name : str
+        The function's name in `fastnn.ops`, `fastnn.reference` and every backend.
+    example : callable
+        ``example(rng, shape, dtype)`` makes the positional arguments, with shape (..., C) for the first.
+    ulp : float
+        A backend's result differs from the reference by at most so many units in the last place.
+    magnitude : callable, optional
+        ``magnitude(*arguments)`` is the size at which that unit is taken.  Without it: the result itself.  A sum has
+        the sum of its terms' absolute values, since the order of a sum is free; a logarithm of a probability has 1
+        more than itself, since a relative error of the probability becomes an absolute one.
+    """
+
+    name: str
+    example: Callable[[np.random.Generator, tuple[int, ...], npt.DTypeLike], tuple[Any, ...]]
+    ulp: float
+    magnitude: Callable[..., Any] | None = None
+
+
+def _numbers(rng: np.random.Generator, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+    return rng.standard_normal(shape).astype(dtype) * np.asarray(3, dtype)
+
+
+def _probabilities(rng: np.random.Generator, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+    e = np.exp(rng.standard_normal(shape))
+    return (e / e.sum(axis=-1, keepdims=True)).astype(dtype)
+
+
+def _labels(rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
+    return rng.integers(0, shape[-1], shape[:-1])
+
+
+OPS = {
+    op.name: op
+    for op in (
+        Op("relu", lambda rng, shape, dtype: (_numbers(rng, shape, dtype),), 0),
+        Op("relu_with_mask", lambda rng, shape, dtype: (_numbers(rng, shape, dtype),), 0),
+        Op("relu_backward", lambda rng, shape, dtype: (_numbers(rng, shape, dtype), rng.random(shape) < 0.5), 0),
+        Op("sigmoid", lambda rng, shape, dtype: (_numbers(rng, shape, dtype),), 4),
+        Op(
+            "sigmoid_backward",
+            lambda rng, shape, dtype: (_numbers(rng, shape, dtype), rng.random(shape).astype(dtype)),
+            0,
+        ),
+        Op("softmax", lambda rng, shape, dtype: (_numbers(rng, shape, dtype),), 4),
+        Op(
+            "softmax_backward",
+            lambda rng, shape, dtype: (_numbers(rng, shape, dtype), _probabilities(rng, shape, dtype)),
+            1,
+            lambda dout, y: y * (np.abs(dout) + np.sum(np.abs(dout * y), axis=-1, keepdims=True)),
+        ),
+        Op(
+            "cross_entropy_error",
+            lambda rng, shape, dtype: (_probabilities(rng, shape, dtype), _labels(rng, shape)),
+            4,
+        ),
+        Op(
+            "cross_entropy_error_backward",
+            lambda rng, shape, dtype: (_probabilities(rng, shape, dtype), _labels(rng, shape)),
+            0,
+        ),
+        Op(
+            "softmax_cross_entropy",
+            lambda rng, shape, dtype: (_numbers(rng, shape, dtype), _labels(rng, shape)),
+            4,
+            lambda x, t: (1 + np.max(np.abs(x)), 0),
+        ),
+        Op(
+            "softmax_cross_entropy_backward",
+            lambda rng, shape, dtype: (_probabilities(rng, shape, dtype), _labels(rng, shape)),
+            0,
+        ),
+        Op(
+            "bias_grad",
+            lambda rng, shape, dtype: (_numbers(rng, shape, dtype),),
+            1,
+            lambda dout: np.sum(np.abs(dout), axis=tuple(range(dout.ndim - 1))),
+        ),
+        Op("add_bias", lambda rng, shape, dtype: (_numbers(rng, shape, dtype), _numbers(rng, shape[-1:], dtype)), 0),
+        Op("dot", lambda rng, shape, dtype: (_numbers(rng, shape, dtype), _numbers(rng, (shape[-1], 7), dtype)), 0),
+    )
+}

@@ -1,0 +1,473 @@
+"""What is true: every op in plain NumPy, and the one place that documents it.
+
+Every backend has these functions, with the same names and signatures, and agrees with them to the figures in
+`fastnn.optable`.  Symbols: N rows (the batch), D features in, M features out, C classes.
+
+For all ops: arrays of any layout and of any real dtype are accepted, results are C-contiguous, dtypes follow NumPy's
+promotion, arguments are left unchanged.  `out` is an array of the result's shape and dtype, C-contiguous and writeable,
+which is filled and returned; it may be an input itself but may not overlap one in part.  A zero-dimensional result is a
+NumPy scalar.  ValueError for wrong shapes, TypeError for wrong dtypes, IndexError for labels that are no class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastnn import arguments
+from fastnn.arguments import Array
+
+# Told the name of each op that a compiled backend hands over to this module, for the profiler.
+handed_over: ContextVar[Callable[[str], None] | None] = ContextVar("handed_over", default=None)
+
+
+def relu(x: npt.ArrayLike, *, out: Array | None = None) -> Array:
+    """
+    Rectified linear unit, element by element.
+
+    ``y = 0 where x <= 0, else x``
+
+    Parameters
+    ----------
+    x : array_like
+    out : ndarray, optional
+
+    Returns
+    -------
+    y : ndarray, shape and dtype of `x`
+        NaN passes through; -0.0 gives 0.0.
+
+    References
+    ----------
+    "Deep Learning from Scratch", section 5.5.1.
+    """
+    x = arguments.numeric("x", x)
+    return _result(np.where(x <= 0, 0, x), out, x)
+
+
+def relu_with_mask(x: npt.ArrayLike, *, out: Array | None = None) -> tuple[Array, Array]:
+    """
+    Rectified linear unit together with the mask that its gradient needs.
+
+    ``y = 0 where x <= 0, else x``; ``mask = (x <= 0)``
+
+    Parameters
+    ----------
+    x : array_like
+    out : ndarray, optional
+        For `y`.
+
+    Returns
+    -------
+    y : ndarray, shape and dtype of `x`
+    mask : ndarray of bool, shape of `x`
+        False where `x` is NaN.
+
+    See Also
+    --------
+    relu, relu_backward
+    """
+    x = arguments.numeric("x", x)
+    mask = x <= 0
+    return _result(np.where(mask, 0, x), out, x), mask
+
+
+def relu_backward(dout: npt.ArrayLike, mask: npt.ArrayLike, *, out: Array | None = None) -> Array:
+    """
+    Gradient of `relu`.
+
+    ``dx = 0 where mask, else dout``: the gradient at 0 is 0.
+
+    Parameters
+    ----------
+    dout : array_like
+        Gradient of the loss with respect to y.
+    mask : array_like of bool, shape of `dout`
+        From `relu_with_mask`.
+    out : ndarray, optional
+
+    Returns
+    -------
+    dx : ndarray, shape and dtype of `dout`
+    """
+    dout = arguments.numeric("dout", dout)
+    mask = arguments.boolean_mask(mask, dout)
+    return _result(np.where(mask, 0, dout), out, dout, mask)
+
+
+def sigmoid(x: npt.ArrayLike, *, out: Array | None = None) -> Array:
+    """
+    Logistic function, element by element.
+
+    ``y = 1 / (1 + exp(-x))``, computed from ``exp(-|x|)`` so that nothing overflows.
+
+    Parameters
+    ----------
+    x : array_like
+    out : ndarray, optional
+
+    Returns
+    -------
+    y : ndarray, shape of `x`, floating dtype
+        0 at -inf, 1 at inf, NaN at NaN.
+
+    References
+    ----------
+    "Deep Learning from Scratch", section 5.5.2.
+    """
+    x = arguments.numeric("x", x)
+    with np.errstate(all="ignore"):
+        e = np.exp(-np.abs(_floating(x)))
+        y = np.where(x >= 0, 1, e) / (1 + e)
+    return _result(y, out, x)
+
+
+def sigmoid_backward(dout: npt.ArrayLike, y: npt.ArrayLike, *, out: Array | None = None) -> Array:
+    """
+    Gradient of `sigmoid`, from its output alone.
+
+    ``dx = dout (1 - y) y``
+
+    Parameters
+    ----------
+    dout : array_like
+        Gradient of the loss with respect to y.
+    y : array_like, shape of `dout`
+        What `sigmoid` returned.
+    out : ndarray, optional
+
+    Returns
+    -------
+    dx : ndarray, shape of `dout`
+    """
+    dout, y = arguments.numeric("dout", dout), arguments.numeric("y", y)
+    arguments.same_shape("dout", dout, "y", y)
+    with np.errstate(all="ignore"):
+        dx = dout * (1 - _numbers(y)) * y
+    return _result(dx, out, dout, y)
+
+
+def softmax(x: npt.ArrayLike, *, out: Array | None = None) -> Array:
+    """
+    Softmax over the last axis.
+
+    ``y_i = exp(x_i - max(x)) / sum_j exp(x_j - max(x))``
+
+    Parameters
+    ----------
+    x : array_like, shape (..., C)
+        One dimension is one row.
+    out : ndarray, optional
+
+    Returns
+    -------
+    y : ndarray, shape of `x`, floating dtype
+        Each row sums to 1.  A row with NaN or +inf, or of -inf only, is NaN.
+
+    References
+    ----------
+    "Deep Learning from Scratch", section 3.5.
+    """
+    x = arguments.numeric("x", x, least_ndim=1)
+    with np.errstate(all="ignore"):
+        e = np.exp(_minus_max(x))
+        return _result(e / np.sum(e, axis=-1, keepdims=True), out, x)
+
+
+def softmax_backward(dout: npt.ArrayLike, y: npt.ArrayLike, *, out: Array | None = None) -> Array:
+    """
+    Gradient of `softmax`, from its output.
+
+    ``dx_i = y_i (dout_i - sum_j dout_j y_j)``
+
+    Parameters
+    ----------
+    dout : array_like, shape (..., C)
+        Gradient of the loss with respect to y.
+    y : array_like, shape of `dout`
+        What `softmax` returned.
+    out : ndarray, optional
+
+    Returns
+    -------
+    dx : ndarray, shape of `dout`
+    """
+    dout, y = arguments.numeric("dout", dout, least_ndim=1), arguments.numeric("y", y)
+    arguments.same_shape("dout", dout, "y", y)
+    with np.errstate(all="ignore"):
+        dx = y * (_numbers(dout) - np.sum(dout * y, axis=-1, keepdims=True))
+    return _result(dx, out, dout, y)
+
+
+def cross_entropy_error(y: npt.ArrayLike, t: npt.ArrayLike, *, eps: float = 1e-7) -> Any:
+    """
+    Cross-entropy of probabilities, averaged over the rows.
+
+    ``L = -(1/N) sum_n log(y[n, t_n] + eps)`` for class indices,
+    ``L = -(1/N) sum_n sum_i t[n, i] log(y[n, i] + eps)`` for one-hot or soft targets.
+
+    Parameters
+    ----------
+    y : array_like, shape (..., C)
+        Probabilities; one dimension is one row (N = 1), more than two are N = the product of all but the last.
+    t : array_like
+        Class indices of shape (...) or (..., 1) and any integer dtype, or targets of the shape of `y`.
+    eps : float, optional
+        Keeps the logarithm finite: with the default the loss of a row is at most 16.1 nats.
+
+    Returns
+    -------
+    L : NumPy scalar of the computing dtype, in nats
+        Classes whose target is 0 do not count, whatever their probability.
+
+    Raises
+    ------
+    IndexError
+        A class index is outside 0..C-1: the first such row is named.
+    ValueError
+        No rows, or `t` does not fit `y`.
+    TypeError
+        Class indices that are not integers.
+
+    References
+    ----------
+    "Deep Learning from Scratch", section 4.2.
+    """
+    y = _floating(arguments.numeric("y", y, least_ndim=1))
+    t, soft = _targets("y", y, t)
+    eps = arguments.epsilon(eps)
+    with np.errstate(all="ignore"):
+        terms = np.where(t == 0, 0, t * np.log(y + eps)) if soft else np.log(_at_labels(y, t) + eps)
+        return -np.sum(terms) / _rows(y)
+
+
+def cross_entropy_error_backward(
+    y: npt.ArrayLike, t: npt.ArrayLike, dout: float = 1.0, *, eps: float = 1e-7, out: Array | None = None
+) -> Array:
+    """
+    Gradient of `cross_entropy_error` with respect to the probabilities.
+
+    ``dy[n, t_n] = -dout / (N (y[n, t_n] + eps))``, 0 elsewhere, for class indices;
+    ``dy = -t dout / (N (y + eps))`` for one-hot or soft targets.
+
+    Parameters
+    ----------
+    y, t, eps
+        As for `cross_entropy_error`.
+    dout : float, optional
+        Gradient of what follows with respect to the loss.
+    out : ndarray, optional
+
+    Returns
+    -------
+    dy : ndarray, shape of `y`
+    """
+    given = arguments.numeric("y", y, least_ndim=1)
+    y = _floating(given)
+    labels_or_targets = t
+    t, soft = _targets("y", y, t)
+    eps, dout = arguments.epsilon(eps), arguments.upstream(dout)
+    with np.errstate(all="ignore"):
+        if soft:
+            dy = np.where(t == 0, 0, -t * dout / (_rows(y) * (y + eps)))
+        else:
+            at_labels = -dout / (_rows(y) * (_at_labels(y, t) + eps))
+            dy = np.zeros(y.shape, at_labels.dtype)
+            _put_at_labels(dy, t, at_labels)
+    return _result(dy, out, given, np.asarray(labels_or_targets))
+
+
+def softmax_cross_entropy(
+    x: npt.ArrayLike, t: npt.ArrayLike, *, eps: float = 1e-7, out: Array | None = None
+) -> tuple[Any, Array]:
+    """
+    Cross-entropy of the softmax of logits, averaged over the rows.
+
+    ``L = cross_entropy_error(softmax(x), t, eps=eps)``; with ``eps=0`` the loss is taken from the logits,
+    ``L = (1/N) sum_n (log(sum_j exp(x[n, j])) - x[n, t_n])``, and does not saturate.
+
+    Parameters
+    ----------
+    x : array_like, shape (..., C)
+        Logits.
+    t, eps
+        As for `cross_entropy_error`.
+    out : ndarray, optional
+        For `y`.
+
+    Returns
+    -------
+    L : NumPy scalar of the computing dtype, in nats
+    y : ndarray, shape of `x`
+        ``softmax(x)``.
+
+    References
+    ----------
+    "Deep Learning from Scratch", section 5.6.3.
+    """
+    x = arguments.numeric("x", x, least_ndim=1)
+    labels_or_targets = t
+    t, soft = _targets("x", _floating(x), t)
+    eps = arguments.epsilon(eps)
+    with np.errstate(all="ignore"):
+        shifted = _minus_max(x)
+        e = np.exp(shifted)
+        total = np.sum(e, axis=-1, keepdims=True)
+        y = e / total
+        logs = shifted - np.log(total) if eps == 0 else np.log(y + eps)
+        terms = np.where(t == 0, 0, t * logs) if soft else _at_labels(logs, t)
+        loss = -np.sum(terms) / _rows(x)
+    if out is not None:
+        arguments.output(out, y.shape, y.dtype, x)
+        arguments.clear_of(out, labels_or_targets)
+    return loss, _result(y, out, x)
+
+
+def softmax_cross_entropy_backward(
+    y: npt.ArrayLike, t: npt.ArrayLike, dout: float = 1.0, *, out: Array | None = None
+) -> Array:
+    """
+    Gradient of `softmax_cross_entropy` with respect to the logits.
+
+    ``dx = dout (y - t) / N``; class indices subtract 1 at the label.
+
+    Parameters
+    ----------
+    y : array_like, shape (..., C)
+        The probabilities that `softmax_cross_entropy` returned.
+    t
+        As for `cross_entropy_error`.
+    dout : float, optional
+        Gradient of what follows with respect to the loss.
+    out : ndarray, optional
+
+    Returns
+    -------
+    dx : ndarray, shape of `y`
+    """
+    given = arguments.numeric("y", y, least_ndim=1)
+    y = _floating(given)
+    labels_or_targets = t
+    t, soft = _targets("y", y, t)
+    dout = arguments.upstream(dout)
+    with np.errstate(all="ignore"):
+        if soft:
+            difference = y - t
+        else:
+            difference = y.copy()
+            _put_at_labels(difference, t, _at_labels(y, t) - 1)
+        dx = difference * (dout / _rows(y))
+    return _result(dx, out, given, np.asarray(labels_or_targets))
+
+
+def bias_grad(dout: npt.ArrayLike, *, out: Array | None = None) -> Array:
+    """
+    Gradient of a bias: the sum over the batch.
+
+    ``db_j = sum_n dout[n, j]``
+
+    Parameters
+    ----------
+    dout : array_like, shape (..., M)
+        Gradient of the loss with respect to ``x W + b``; all axes but the last are summed over.
+    out : ndarray, optional
+
+    Returns
+    -------
+    db : ndarray, shape (M,)
+        dtype as `numpy.sum` gives it; 0 for an empty batch.
+
+    References
+    ----------
+    "Deep Learning from Scratch", section 5.6.2.
+    """
+    dout = arguments.numeric("dout", dout, least_ndim=1)
+    with np.errstate(all="ignore"):
+        db = np.sum(dout, axis=tuple(range(dout.ndim - 1))) if dout.ndim > 1 else np.sum(dout[np.newaxis], axis=0)
+    return _result(db, out, dout)
+
+
+def add_bias(x: npt.ArrayLike, b: npt.ArrayLike, *, out: Array | None = None) -> Array:
+    """
+    Add a bias to every row.
+
+    ``y[n, j] = x[n, j] + b_j``
+
+    Parameters
+    ----------
+    x : array_like, shape (..., M)
+    b : array_like, shape (M,) or (1, M)
+    out : ndarray, optional
+
+    Returns
+    -------
+    y : ndarray, shape of `x`
+    """
+    x = arguments.numeric("x", x, least_ndim=1)
+    b = arguments.bias(b, x)
+    with np.errstate(all="ignore"):
+        y = x + b
+    return _result(y, out, x, b)
+
+
+def dot(a: npt.ArrayLike, b: npt.ArrayLike, *, out: Array | None = None) -> Array:
+    """
+    Matrix product, by NumPy's BLAS on every backend.
+
+    ``y = a b``, as `numpy.dot`.
+
+    Parameters
+    ----------
+    a, b : array_like
+    out : ndarray, optional
+        May not overlap an input.
+
+    Returns
+    -------
+    y : ndarray
+    """
+    return np.dot(a, b, out)  # type: ignore[arg-type, no-any-return]
+
+
+def _result(result: Array, out: Array | None, *inputs: Array) -> Array:
+    if out is None:
+        return np.ascontiguousarray(result) if result.ndim else result[()]
+    arguments.output(out, result.shape, result.dtype, *inputs)
+    out[...] = result
+    return out
+
+
+def _numbers(x: Array) -> Array:
+    # NumPy does not subtract booleans: they count as 0 and 1.
+    return x.astype(np.int8) if x.dtype == np.bool_ else x
+
+
+def _floating(x: Array) -> Array:
+    # The dtype in which NumPy takes the exponential of x; small integers would wrap around in a subtraction.
+    return x.astype(np.result_type(x, np.float16), copy=False)
+
+
+def _minus_max(x: Array) -> Array:
+    x = _floating(x)
+    return x - np.max(x, axis=-1, keepdims=True) if x.size else x
+
+
+def _targets(name: str, y: Array, t: npt.ArrayLike) -> tuple[Array, bool]:
+    t, soft = arguments.targets(name, y, t)
+    return (t.astype(np.result_type(y, t), copy=False) if soft else t.astype(np.intp, copy=False)), soft
+
+
+def _rows(y: Array) -> int:
+    return y.size // y.shape[-1]
+
+
+def _at_labels(y: Array, labels: Array) -> Array:
+    return np.take_along_axis(y, labels[..., np.newaxis], axis=-1)[..., 0]
+
+
+def _put_at_labels(y: Array, labels: Array, values: Array) -> None:
+    np.put_along_axis(y, labels[..., np.newaxis], values[..., np.newaxis], axis=-1)

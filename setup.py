@@ -1,0 +1,104 @@
+"""Builds kernels.pyx once per instruction set; everything else is declared in pyproject.toml.
+
+``FASTNN_DEBUG=1``     kernels under AddressSanitizer and UndefinedBehaviorSanitizer, which check every access
+``FASTNN_ANNOTATE=1``  Cython's annotated HTML beside the generated C, under ``build/cython``
+"""
+
+import os
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+DEBUG = os.environ.get("FASTNN_DEBUG") == "1"
+ANNOTATE = os.environ.get("FASTNN_ANNOTATE") == "1"
+
+# Each level is spelt out rather than named (-march=x86-64-v3), which compilers older than GCC 11 do not know.
+SSE42 = ["-msse3", "-mssse3", "-msse4.1", "-msse4.2", "-mpopcnt", "-mcx16"]
+AVX2 = [*SSE42, "-mavx", "-mavx2", "-mfma", "-mf16c", "-mbmi", "-mbmi2", "-mlzcnt", "-mmovbe"]
+AVX512 = [*AVX2, "-mavx512f", "-mavx512bw", "-mavx512cd", "-mavx512dq", "-mavx512vl"]
+GCC_FLAGS = {
+    "generic": [],
+    "x86_64_v2": SSE42,
+    "x86_64_v3": AVX2,
+    "x86_64_v4": [*AVX512, "-mprefer-vector-width=512"],
+}
+MSVC_FLAGS = {"generic": [], "x86_64_v2": [], "x86_64_v3": ["/arch:AVX2"], "x86_64_v4": ["/arch:AVX512"]}
+
+GCC_COMMON = [
+    "-O3",
+    "-g0",
+    "-std=c11",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    # A fused multiply-add is written where it is wanted: contraction elsewhere would let backends disagree.
+    "-ffp-contract=off",
+]
+GCC_DEBUG = ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+MSVC_COMMON = ["/O2", "/fp:precise"]
+
+NO_COMPILER = (
+    "fastnn-kernels is being built from source and needs a C compiler, but {compiler!r} was not found. Install one "
+    "(Debian/Ubuntu: apt install build-essential; Fedora: dnf install gcc; macOS: xcode-select --install; Windows: "
+    "the Visual Studio Build Tools) and try again."
+)
+NO_HEADERS = (
+    "fastnn-kernels is being built from source and needs Python's C headers, but {header} does not exist. "
+    "Install them (Debian/Ubuntu: apt install python3-dev; Fedora: dnf install python3-devel) and try again."
+)
+
+
+def targets() -> list[str]:
+    # A macOS universal2 build compiles one source for two machines at once, so it can name no instruction set.
+    x86 = sysconfig.get_platform().replace("_", "-").endswith(("x86-64", "amd64"))
+    return ["x86_64_v2", "x86_64_v3", "x86_64_v4"] if x86 else ["generic"]
+
+
+class BuildKernels(build_ext):
+    def build_extensions(self):
+        import numpy
+        from Cython.Build import cythonize
+
+        self.need_compiler()
+        msvc = self.compiler.compiler_type == "msvc"
+        for ext in self.extensions:
+            target = ext.name.rpartition(".")[2]
+            if msvc:
+                ext.extra_compile_args = MSVC_COMMON + MSVC_FLAGS.get(target, [])
+            else:
+                ext.extra_compile_args = GCC_COMMON + GCC_FLAGS.get(target, []) + (GCC_DEBUG if DEBUG else [])
+                ext.extra_link_args = ["-fsanitize=address,undefined"] if DEBUG else []
+            ext.include_dirs = [numpy.get_include()]
+            ext.define_macros = [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")]
+            # One call per module: cythonize() refuses two extensions over one source.
+            [translated] = cythonize(
+                [ext],
+                build_dir=str(Path("build", "cython", target)),
+                annotate=ANNOTATE,
+                quiet=True,
+                compiler_directives={"language_level": "3", "freethreading_compatible": True, "cdivision": True},
+            )
+            ext.sources, ext.depends = translated.sources, translated.depends
+        super().build_extensions()
+
+    def need_compiler(self):
+        if self.compiler.compiler_type == "unix":
+            compiler = self.compiler.compiler_so[0]
+            if shutil.which(compiler) is None:
+                sys.exit(NO_COMPILER.format(compiler=compiler))
+            header = Path(sysconfig.get_path("include"), "Python.h")
+            if not header.exists():
+                sys.exit(NO_HEADERS.format(header=header))
+
+
+def kernels(name: str, source: str) -> Extension:
+    return Extension(f"fastnn._kernels.{name}", [f"fastnn/_kernels/{source}"])
+
+
+setup(
+    ext_modules=[kernels("cpu", "cpu.pyx"), *(kernels(target, "kernels.pyx") for target in targets())],
+    cmdclass={"build_ext": BuildKernels},
+)
