@@ -1,0 +1,49 @@
+"""The layers of a hand-written NumPy network, as compiled kernels behind the same classes."""
+
+from fastnn.backends import backends, get_backend, set_backend, show_config, use_backend
+from fastnn.functions import (
+    cross_entropy_error,
+    identity_function,
+    mean_squared_error,
+    relu,
+    relu_grad,
+    sigmoid,
+    sigmoid_grad,
+    softmax,
+    softmax_loss,
+    step_function,
+    sum_squared_error,
+)
+from fastnn.gradient import numerical_gradient
+from fastnn.layers import Affine, CrossEntropyError, Relu, Sigmoid, Softmax, SoftmaxWithLoss
+from fastnn.networks import MLP, Sequential
+from fastnn.optimizers import SGD
+
+__all__ = [
+    "MLP",
+    "SGD",
+    "Affine",
+    "CrossEntropyError",
+    "Relu",
+    "Sequential",
+    "Sigmoid",
+    "Softmax",
+    "SoftmaxWithLoss",
+    "backends",
+    "cross_entropy_error",
+    "get_backend",
+    "identity_function",
+    "mean_squared_error",
+    "numerical_gradient",
+    "relu",
+    "relu_grad",
+    "set_backend",
+    "show_config",
+    "sigmoid",
+    "sigmoid_grad",
+    "softmax",
+    "softmax_loss",
+    "step_function",
+    "sum_squared_error",
+    "use_backend",
+]

@@ -114,13 +114,14 @@ def output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Arra
     if not out.flags.writeable:
         raise ValueError("out is read-only")
     for x in inputs:
-        same = x.ctypes.data == out.ctypes.data and x.dtype == dtype and x.shape == shape and x.flags.c_contiguous
-        if not same and np.shares_memory(x, out):
-            raise ValueError("out overlaps an input in part: it must be the input itself or memory of its own")
+        if x is not out and np.may_share_memory(x, out):
+            itself = x.ctypes.data == out.ctypes.data and x.dtype == dtype and x.shape == shape and x.flags.c_contiguous
+            if not itself and np.shares_memory(x, out):
+                raise ValueError("out overlaps an input in part: it must be the input itself or memory of its own")
     return out
 
 
 def clear_of(out: Array, t: npt.ArrayLike) -> None:
     """For an op that still reads `t` when it writes `out`."""
-    if np.shares_memory(out, np.asarray(t)):
+    if isinstance(out, np.ndarray) and np.shares_memory(out, np.asarray(t)):
         raise ValueError("out overlaps t, which is still read when out is written")

@@ -11,6 +11,7 @@ NumPy scalar.  ValueError for wrong shapes, TypeError for wrong dtypes, IndexErr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
@@ -122,7 +123,7 @@ def sigmoid(x: npt.ArrayLike, *, out: Array | None = None) -> Array:
     x = arguments.numeric("x", x)
     with np.errstate(all="ignore"):
         e = np.exp(-np.abs(_floating(x)))
-        y = np.where(x >= 0, 1, e) / (1 + e)
+        y = np.maximum(e, x >= 0) / (1 + e)
     return _result(y, out, x)
 
 
@@ -322,7 +323,6 @@ def softmax_cross_entropy(
         terms = np.where(t == 0, 0, t * logs) if soft else _at_labels(logs, t)
         loss = -np.sum(terms) / _rows(x)
     if out is not None:
-        arguments.output(out, y.shape, y.dtype, x)
         arguments.clear_of(out, labels_or_targets)
     return loss, _result(y, out, x)
 
@@ -358,7 +358,7 @@ def softmax_cross_entropy_backward(
         if soft:
             difference = y - t
         else:
-            difference = y.copy()
+            difference = y.copy(order="C")
             _put_at_labels(difference, t, _at_labels(y, t) - 1)
         dx = difference * (dout / _rows(y))
     return _result(dx, out, given, np.asarray(labels_or_targets))
@@ -430,7 +430,7 @@ def dot(a: npt.ArrayLike, b: npt.ArrayLike, *, out: Array | None = None) -> Arra
     -------
     y : ndarray
     """
-    return np.dot(a, b, out)  # type: ignore[arg-type, no-any-return]
+    return np.dot(a, b, out)  # type: ignore[arg-type]
 
 
 def _result(result: Array, out: Array | None, *inputs: Array) -> Array:
@@ -462,12 +462,14 @@ def _targets(name: str, y: Array, t: npt.ArrayLike) -> tuple[Array, bool]:
 
 
 def _rows(y: Array) -> int:
-    return y.size // y.shape[-1]
+    return math.prod(y.shape[:-1])
 
 
 def _at_labels(y: Array, labels: Array) -> Array:
-    return np.take_along_axis(y, labels[..., np.newaxis], axis=-1)[..., 0]
+    rows = y.reshape(-1, y.shape[-1])
+    return rows[np.arange(len(rows)), labels.reshape(-1)]
 
 
 def _put_at_labels(y: Array, labels: Array, values: Array) -> None:
-    np.put_along_axis(y, labels[..., np.newaxis], values[..., np.newaxis], axis=-1)
+    rows = y.reshape(-1, y.shape[-1])
+    rows[np.arange(len(rows)), labels.reshape(-1)] = values

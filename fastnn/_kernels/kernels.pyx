@@ -18,7 +18,6 @@ import numpy as np
 from fastnn._kernels cimport loops
 
 from fastnn import arguments, reference
-from fastnn.reference import dot
 
 cnp.import_array()
 
@@ -52,6 +51,9 @@ cdef enum:
 
 # What the compiler was told to use: its own word, not the build script's.
 compiled_for = FASTNN_COMPILED_FOR.decode()
+
+# Matrix products stay with NumPy's BLAS.
+dot = reference.dot
 
 
 # ---------------------------------------------------------------- arguments

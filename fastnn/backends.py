@@ -1,0 +1,169 @@
+"""Which implementation runs: list, choose, force, refuse.
+
+A backend is a module with the ops of `fastnn.optable`.  They live side by side in one process; a compiled one is
+imported when it is first chosen, and only if this machine can run it.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from importlib import import_module
+from importlib.metadata import version
+from importlib.util import find_spec
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from fastnn import reference
+
+try:
+    from fastnn._kernels import cpu
+except ImportError as error:
+    raise ImportError(
+        "fastnn's compiled modules are missing. If this is a source folder, leave it or install from it: "
+        f"python -m pip install . ({error})"
+    ) from error
+
+VARIABLE = "FASTNN_BACKEND"
+
+
+def _module_name(name: str) -> str:
+    return "fastnn.reference" if name == "reference" else "fastnn._kernels." + name.replace("-", "_")
+
+
+@cache
+def backends() -> tuple[str, ...]:
+    """The names of the backends usable on this machine, best first; the last is the NumPy reference."""
+    built = [name for name in (*cpu.instruction_sets(), "generic") if find_spec(_module_name(name))]
+    return (*dict.fromkeys(built), "reference")
+
+
+def load(name: str) -> Any:
+    """
+    The module of a backend.
+
+    Parameters
+    ----------
+    name : str
+        One of `backends()`.
+
+    Raises
+    ------
+    ValueError
+        The name is unknown or this machine cannot run it.
+    """
+    if name not in backends():
+        raise ValueError(f"no backend {name!r} on this machine; usable here: {', '.join(backends())}")
+    return import_module(_module_name(name))
+
+
+def name_of(backend: Any) -> str:
+    """The name of a backend's module, as `backends` lists it."""
+    return "reference" if backend is reference else str(backend.compiled_for)
+
+
+def _at_start() -> Any:
+    name = os.environ.get(VARIABLE)
+    if not name:
+        return load(backends()[0])
+    try:
+        return load(name)
+    except ValueError as error:
+        raise ValueError(f"{VARIABLE}: {error}") from None
+
+
+# What ops.py reads at every call: the choice of this thread or task if it has made one, else that of the process.
+chosen: ContextVar[Any] = ContextVar("fastnn_backend")
+process = SimpleNamespace(backend=_at_start())
+
+
+def active() -> Any:
+    """The module that runs the ops here and now."""
+    return chosen.get(process.backend)
+
+
+def get_backend() -> str:
+    """The name of the backend that runs the ops in this thread or task."""
+    return name_of(active())
+
+
+def set_backend(name: str) -> None:
+    """
+    Choose the backend for the whole process, outside `use_backend` blocks.
+
+    Parameters
+    ----------
+    name : str
+        One of `backends()`; anything else is a ValueError.
+    """
+    process.backend = load(name)
+
+
+@contextmanager
+def use_backend(name: str) -> Iterator[None]:
+    """
+    Choose the backend for a ``with`` block, in this thread or task only.
+
+    Parameters
+    ----------
+    name : str
+        One of `backends()`; anything else is a ValueError.
+    """
+    with use(load(name)):
+        yield
+
+
+@contextmanager
+def use(backend: Any) -> Iterator[None]:
+    """Run the ops of a ``with`` block on an object with the ops as attributes, in this thread or task only."""
+    token = chosen.set(backend)
+    try:
+        yield
+    finally:
+        chosen.reset(token)
+
+
+def config() -> dict[str, Any]:
+    """What `show_config` prints, as a dict of plain values."""
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    return {
+        "fastnn": version("fastnn-kernels"),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "system": f"{sys.platform} {platform.machine()}",
+        "cpu": cpu.model() or platform.processor() or "unknown",
+        "instruction sets": list(cpu.instruction_sets()),
+        "backend": get_backend(),
+        "backends": list(backends()),
+        "threads": 1,
+        "blas": f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip(),
+        "blas core": _blas_core(),
+    }
+
+
+def _blas_core() -> str:
+    # NumPy's wheels carry OpenBLAS, which tells the kernels it chose; other BLAS libraries have no such call.
+    import ctypes
+    from pathlib import Path
+
+    root = Path(np.__file__).parent
+    for library in [*root.parent.glob("numpy.libs/*openblas*"), *root.glob(".dylibs/*openblas*")]:
+        for symbol in ("scipy_openblas_get_corename64_", "openblas_get_corename64_", "openblas_get_corename"):
+            corename = getattr(ctypes.CDLL(str(library)), symbol, None)
+            if corename is not None:
+                corename.restype = ctypes.c_char_p
+                return str(corename().decode())
+    return "unknown"
+
+
+def show_config() -> None:
+    """Print versions, processor, backend, threads and BLAS, for bug reports and benchmark headers."""
+    for key, value in config().items():
+        print(f"{key:16} {', '.join(value) if isinstance(value, list) else value}")

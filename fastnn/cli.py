@@ -1,0 +1,214 @@
+"""The ``fastnn`` command."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from fastnn import data, profiling, training
+from fastnn.backends import backends, config, get_backend, use_backend
+from fastnn.networks import MLP
+from fastnn.optable import LOSS_CURVE, LOSS_CURVE_STEPS
+from fastnn.optimizers import SGD
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+    from rich.table import Table
+
+
+class Run(NamedTuple):
+    """One training run."""
+
+    backend: str
+    losses: list[float]
+    accuracy: float
+    seconds: float
+    times: dict[str, profiling.OpTime]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    Run a command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The words after ``fastnn``; those of the process if not given.
+
+    Returns
+    -------
+    int
+        The exit code: 0, 1 where the command found what it warns of, 2 where it could not run.
+    """
+    parser = argparse.ArgumentParser(prog="fastnn", description="Neural-network layers as compiled kernels.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    _add_compare(commands.add_parser("compare", help="train with NumPy and with the kernels, and compare"))
+    arguments = parser.parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] not in ("rich", "sklearn"):
+            raise
+        return _fail(f'fastnn {arguments.command} needs its demo extra: pip install "fastnn-kernels[demo]"')
+    except (OSError, ValueError) as error:
+        return _fail(f"fastnn {arguments.command}: {error}")
+
+
+def _fail(message: str) -> int:
+    print(message, file=sys.stderr)
+    return 2
+
+
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
+    return number
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Train the books' two-layer network twice from the same seed, on the NumPy reference and on the compiled "
+        "kernels. Exit code 1 if the two disagree."
+    )
+    parser.add_argument("--data", type=Path, metavar="PATH", help="MNIST: a folder of IDX files or an .npz file")
+    parser.add_argument("--hidden", type=_at_least_one, default=50, metavar="N", help="hidden units (%(default)s)")
+    parser.add_argument("--batch", type=_at_least_one, default=50, metavar="N", help="samples a step (%(default)s)")
+    parser.add_argument("--epochs", type=_at_least_one, default=34, metavar="N", help="passes (%(default)s)")
+    parser.add_argument("--lr", type=float, default=0.5, metavar="RATE", help="learning rate (%(default)s)")
+    parser.add_argument("--dtype", choices=("float32", "float64"), default="float64", help="(%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="weights, split and order (%(default)s)")
+    parser.add_argument(
+        "--backend",
+        choices=backends(),
+        default=get_backend(),
+        help="what to compare with the reference (%(default)s)",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
+    parser.set_defaults(run=_compare)
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    console = Console()
+    digits = data.mnist(arguments.data) if arguments.data else data.digits(seed=arguments.seed)
+    with _progress(console) as progress:
+        reference, compiled = (_train(arguments, digits, name, progress) for name in ("reference", arguments.backend))
+    differences = _relative_differences(reference.losses, compiled.losses)
+    console.print(_table(reference, compiled, differences))
+    for key, value in config().items():
+        if key in ("cpu", "numpy", "blas", "blas core"):
+            console.print(f"{key}: {value}", highlight=False)
+    within = bool(np.all(differences[:LOSS_CURVE_STEPS] <= LOSS_CURVE[arguments.dtype]))
+    if arguments.json:
+        report = {
+            "version": 1,
+            "config": config(),
+            "arguments": {k: str(v) if isinstance(v, Path) else v for k, v in vars(arguments).items() if k != "run"},
+            "reference": _figures(reference),
+            "compiled": _figures(compiled),
+            "speed-up": reference.seconds / compiled.seconds,
+            "largest relative difference": float(differences.max()),
+            "promised": LOSS_CURVE[arguments.dtype],
+            "within": within,
+        }
+        arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+    if not within:
+        console.print(
+            f"The two runs disagree: their losses differ by up to {differences[:LOSS_CURVE_STEPS].max():.1e} within "
+            f"{LOSS_CURVE_STEPS} steps, and {LOSS_CURVE[arguments.dtype]:.0e} is promised.",
+            style="red",
+        )
+    return 0 if within else 1
+
+
+def _progress(console: Console) -> Progress:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    return Progress(
+        TextColumn("{task.description:>10}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]:.4f}"),
+        TimeElapsedColumn(),
+        console=console,
+    )
+
+
+def _train(arguments: argparse.Namespace, digits: data.Data, backend: str, progress: Progress) -> Run:
+    x, t = digits.x_train.astype(arguments.dtype), digits.t_train
+    classes = int(max(digits.t_train.max(), digits.t_test.max())) + 1
+    network = MLP([x.shape[1], arguments.hidden, classes], seed=arguments.seed, dtype=arguments.dtype)
+    schedule = {"batch_size": arguments.batch, "epochs": arguments.epochs}
+    task = progress.add_task(backend, total=training.count_steps(len(x), **schedule), loss=float("nan"))
+    with use_backend(backend), profiling.record() as recorder:
+        steps = training.descend(network, SGD(arguments.lr), x, t, **schedule, seed=arguments.seed)
+        losses, seconds = [], 0.0
+        for loss, took in _timed(steps):
+            losses.append(float(loss))
+            seconds += took
+            progress.update(task, advance=1, loss=losses[-1])
+    with use_backend(backend):
+        accuracy = network.accuracy(digits.x_test.astype(arguments.dtype), digits.t_test)
+    return Run(backend, losses, accuracy, seconds, recorder.times)
+
+
+def _timed(steps: Iterator[Any]) -> Iterator[tuple[Any, float]]:
+    """Each step with its own seconds: the progress bar is not counted."""
+    while True:
+        start = perf_counter()
+        try:
+            value = next(steps)
+        except StopIteration:
+            return
+        yield value, perf_counter() - start
+
+
+def _relative_differences(a: list[float], b: list[float]) -> Any:
+    first, second = np.array(a), np.array(b)
+    both_nan = np.isnan(first) & np.isnan(second)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        difference = np.where(first == second, 0.0, np.abs(first - second) / np.abs(first))
+    return np.nan_to_num(np.where(both_nan, 0.0, difference), nan=np.inf, posinf=np.inf)
+
+
+def _figures(run: Run) -> dict[str, Any]:
+    return {
+        "backend": run.backend,
+        "accuracy": run.accuracy,
+        "seconds": run.seconds,
+        "losses": run.losses,
+        "ops": {name: asdict(time) for name, time in run.times.items()},
+    }
+
+
+def _table(reference: Run, compiled: Run, differences: Any) -> Table:
+    from rich.table import Table
+
+    table = Table(title=f"{len(reference.losses)} steps", caption_justify="left")
+    table.add_column("")
+    for name in (reference.backend, compiled.backend, "ratio"):
+        table.add_column(name, justify="right")
+    table.add_row("test accuracy", f"{reference.accuracy:.4f}", f"{compiled.accuracy:.4f}", "")
+    table.add_row("last loss", f"{reference.losses[-1]:.6f}", f"{compiled.losses[-1]:.6f}", "")
+    table.add_row("largest relative difference of loss", "", f"{differences.max():.1e}", "", end_section=True)
+    for name, time in reference.times.items():
+        table.add_row(f"{name}, ms", *_ratio(1e3 * time.seconds, 1e3 * compiled.times[name].seconds))
+    remainders = (run.seconds - sum(time.seconds for time in run.times.values()) for run in (reference, compiled))
+    table.add_row("Python, data, update, ms", *_ratio(*(1e3 * seconds for seconds in remainders)), end_section=True)
+    table.add_row("training, ms", *_ratio(1e3 * reference.seconds, 1e3 * compiled.seconds), style="bold")
+    return table
+
+
+def _ratio(before: float, after: float) -> tuple[str, str, str]:
+    return f"{before:.1f}", f"{after:.1f}", f"{before / after:.2f}"

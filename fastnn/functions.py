@@ -1,0 +1,175 @@
+"""The books' function names, on top of the ops."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastnn import arguments, ops
+from fastnn.arguments import Array
+from fastnn.ops import relu, sigmoid, softmax
+
+__all__ = [
+    "cross_entropy_error",
+    "identity_function",
+    "mean_squared_error",
+    "relu",
+    "relu_grad",
+    "sigmoid",
+    "sigmoid_grad",
+    "softmax",
+    "softmax_loss",
+    "step_function",
+    "sum_squared_error",
+]
+
+
+def identity_function(x: Any) -> Any:
+    """
+    The output activation of regression: `x` itself.
+
+    Parameters
+    ----------
+    x : array_like
+
+    Returns
+    -------
+    x : the same object
+    """
+    return x
+
+
+def step_function(x: npt.ArrayLike) -> Array:
+    """
+    ``1 where x > 0, else 0``.
+
+    Parameters
+    ----------
+    x : array_like
+
+    Returns
+    -------
+    y : ndarray of int, shape of `x`
+        0 at 0 and at NaN.
+    """
+    return np.asarray(arguments.numeric("x", x) > 0, dtype=int)
+
+
+def relu_grad(x: npt.ArrayLike) -> Array:
+    """
+    Derivative of `relu`: ``0 where x <= 0, else 1``.
+
+    Parameters
+    ----------
+    x : array_like
+
+    Returns
+    -------
+    g : ndarray, shape and dtype of `x`
+        0 at 0 (volume 1 has 1 here, unlike its own Relu layer); 1 at NaN.
+    """
+    x = arguments.numeric("x", x)
+    return ops.relu_backward(np.ones(x.shape, x.dtype), x <= 0)
+
+
+def sigmoid_grad(x: npt.ArrayLike) -> Array:
+    """
+    Derivative of `sigmoid`: ``(1 - sigmoid(x)) sigmoid(x)``.
+
+    Parameters
+    ----------
+    x : array_like
+
+    Returns
+    -------
+    g : ndarray, shape of `x`, floating dtype
+    """
+    y = ops.sigmoid(x)
+    return ops.sigmoid_backward(np.ones_like(y), y)
+
+
+def mean_squared_error(y: npt.ArrayLike, t: npt.ArrayLike) -> Any:
+    """
+    Half the mean squared error.
+
+    ``L = 0.5 mean((y - t)^2)`` over all elements.
+
+    Parameters
+    ----------
+    y : array_like
+        What the network said.
+    t : array_like, shape of `y`
+        What it should have said.
+
+    Returns
+    -------
+    L : NumPy scalar
+    """
+    y, t = _pair(y, t)
+    if y.size == 0:
+        raise ValueError(f"y is empty, its shape is {y.shape}: a mean needs at least one element")
+    return 0.5 * np.mean((y - t) ** 2)
+
+
+def sum_squared_error(y: npt.ArrayLike, t: npt.ArrayLike) -> Any:
+    """
+    Half the sum of squared errors.
+
+    ``L = 0.5 sum((y - t)^2)`` over all elements.
+
+    Parameters
+    ----------
+    y : array_like
+        What the network said.
+    t : array_like, shape of `y`
+        What it should have said.
+
+    Returns
+    -------
+    L : NumPy scalar
+    """
+    y, t = _pair(y, t)
+    return 0.5 * np.sum((y - t) ** 2)
+
+
+def _pair(y: npt.ArrayLike, t: npt.ArrayLike) -> tuple[Array, Array]:
+    y, t = arguments.numeric("y", y), arguments.numeric("t", t)
+    arguments.same_shape("y", y, "t", t)
+    # Unsigned integers and booleans have no differences of their own.
+    return y.astype(np.result_type(y, np.int8), copy=False), t.astype(np.result_type(t, np.int8), copy=False)
+
+
+def cross_entropy_error(y: npt.ArrayLike, t: npt.ArrayLike) -> Any:
+    """
+    Cross-entropy of probabilities, averaged over the rows, with the books' eps of 1e-7.
+
+    Parameters
+    ----------
+    y, t
+        As for `fastnn.ops.cross_entropy_error`.
+
+    Returns
+    -------
+    L : NumPy scalar, in nats
+    """
+    return ops.cross_entropy_error(y, t)
+
+
+def softmax_loss(x: npt.ArrayLike, t: npt.ArrayLike) -> Any:
+    """
+    Cross-entropy of the softmax of logits: ``cross_entropy_error(softmax(x), t)``.
+
+    Parameters
+    ----------
+    x : array_like, shape (..., C)
+        Logits.
+    t
+        As for `fastnn.ops.cross_entropy_error`.
+
+    Returns
+    -------
+    L : NumPy scalar, in nats
+    """
+    return ops.softmax_cross_entropy(x, t)[0]
