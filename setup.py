@@ -36,6 +36,9 @@ GCC_COMMON = [
     "-fno-trapping-math",
     # A fused multiply-add is written where it is wanted: contraction elsewhere would let backends disagree.
     "-ffp-contract=off",
+    # GCC would otherwise split a select into paths, each with its own copy of what follows: divisions twice and thrice.
+    "-fno-tree-pre",
+    "-fno-thread-jumps",
 ]
 GCC_DEBUG = ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 MSVC_COMMON = ["/O2", "/fp:precise"]
@@ -79,6 +82,7 @@ class BuildKernels(build_ext):
                 build_dir=str(Path("build", "cython", target)),
                 annotate=ANNOTATE,
                 quiet=True,
+                force=True,  # its own look at the files misses changes to the .pxd of this package
                 compiler_directives={"language_level": "3", "freethreading_compatible": True, "cdivision": True},
             )
             ext.sources, ext.depends = translated.sources, translated.depends

@@ -68,7 +68,7 @@ OPS = {
         Op(
             "softmax_backward",
             lambda rng, shape, dtype: (_numbers(rng, shape, dtype), _probabilities(rng, shape, dtype)),
-            1,
+            4,
             lambda dout, y: (y * (np.abs(dout) + np.sum(np.abs(dout * y), axis=-1, keepdims=True)),),
         ),
         Op(

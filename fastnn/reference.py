@@ -3,6 +3,10 @@
 Every backend has these functions, with the same names and signatures, and agrees with them to the figures in
 `fastnn.optable`.  Symbols: N rows (the batch), D features in, M features out, C classes.
 
+Being what the kernels are held against, it takes the exponentials and logarithms of float32 in float64 and its sums in
+the widest dtype there is, and rounds once: NumPy's own float32 exp and log are up to 4 ULP off, and the error of its
+sums grows with their length.
+
 For all ops: arrays of any layout and of any real dtype are accepted, results are C-contiguous, dtypes follow NumPy's
 promotion, arguments are left unchanged.  `out` is an array of the result's shape and dtype, C-contiguous and writeable,
 which is filled and returned; it may be an input itself but may not overlap one in part.  A zero-dimensional result is a
@@ -122,9 +126,9 @@ def sigmoid(x: npt.ArrayLike, *, out: Array | None = None) -> Array:
     """
     x = arguments.numeric("x", x)
     with np.errstate(all="ignore"):
-        e = np.exp(-np.abs(_floating(x)))
+        e = np.exp(-np.abs(_wide(_floating(x))))
         y = np.maximum(e, x >= 0) / (1 + e)
-    return _result(y, out, x)
+    return _result(y.astype(_floating(x).dtype), out, x)
 
 
 def sigmoid_backward(dout: npt.ArrayLike, y: npt.ArrayLike, *, out: Array | None = None) -> Array:
@@ -175,8 +179,9 @@ def softmax(x: npt.ArrayLike, *, out: Array | None = None) -> Array:
     """
     x = arguments.numeric("x", x, least_ndim=1)
     with np.errstate(all="ignore"):
-        e = np.exp(_minus_max(x))
-        return _result(e / np.sum(e, axis=-1, keepdims=True), out, x)
+        e = np.exp(_wide(_minus_max(x)))
+        y = e / _sum(e, axis=-1, keepdims=True)
+    return _result(y.astype(_floating(x).dtype), out, x)
 
 
 def softmax_backward(dout: npt.ArrayLike, y: npt.ArrayLike, *, out: Array | None = None) -> Array:
@@ -200,7 +205,8 @@ def softmax_backward(dout: npt.ArrayLike, y: npt.ArrayLike, *, out: Array | None
     dout, y = arguments.numeric("dout", dout, least_ndim=1), arguments.numeric("y", y)
     arguments.same_shape("dout", dout, "y", y)
     with np.errstate(all="ignore"):
-        dx = y * (_numbers(dout) - np.sum(dout * y, axis=-1, keepdims=True))
+        products = dout * y
+        dx = y * (_numbers(dout) - _sum(products, axis=-1, keepdims=True))
     return _result(dx, out, dout, y)
 
 
@@ -242,8 +248,9 @@ def cross_entropy_error(y: npt.ArrayLike, t: npt.ArrayLike, *, eps: float = 1e-7
     t, soft = _targets("y", y, t)
     eps = arguments.epsilon(eps)
     with np.errstate(all="ignore"):
-        terms = np.where(t == 0, 0, t * np.log(y + eps)) if soft else np.log(_at_labels(y, t) + eps)
-        return -np.sum(terms) / _rows(y)
+        logs = np.log(_wide((y if soft else _at_labels(y, t)) + eps))
+        terms = np.where(t == 0, 0, t * logs) if soft else logs
+        return np.result_type(y, t if soft else y).type(-_sum(terms) / _rows(y))
 
 
 def cross_entropy_error_backward(
@@ -316,12 +323,12 @@ def softmax_cross_entropy(
     eps = arguments.epsilon(eps)
     with np.errstate(all="ignore"):
         shifted = _minus_max(x)
-        e = np.exp(shifted)
-        total = np.sum(e, axis=-1, keepdims=True)
-        y = e / total
-        logs = shifted - np.log(total) if eps == 0 else np.log(y + eps)
+        e = np.exp(_wide(shifted))
+        total = _sum(e, axis=-1, keepdims=True)
+        y = (e / total).astype(shifted.dtype)
+        logs = shifted - np.log(total) if eps == 0 else np.log(_wide(y + eps))
         terms = np.where(t == 0, 0, t * logs) if soft else _at_labels(logs, t)
-        loss = -np.sum(terms) / _rows(x)
+        loss = np.result_type(y, t if soft else y).type(-_sum(terms) / _rows(x))
     if out is not None:
         arguments.clear_of(out, labels_or_targets)
     return loss, _result(y, out, x)
@@ -379,7 +386,7 @@ def bias_grad(dout: npt.ArrayLike, *, out: Array | None = None) -> Array:
     Returns
     -------
     db : ndarray, shape (M,)
-        dtype as `numpy.sum` gives it; 0 for an empty batch.
+        Integers become 64 bits wide, as in `numpy.sum`; 0 for an empty batch.
 
     References
     ----------
@@ -387,7 +394,7 @@ def bias_grad(dout: npt.ArrayLike, *, out: Array | None = None) -> Array:
     """
     dout = arguments.numeric("dout", dout, least_ndim=1)
     with np.errstate(all="ignore"):
-        db = np.sum(dout, axis=tuple(range(dout.ndim - 1))) if dout.ndim > 1 else np.sum(dout[np.newaxis], axis=0)
+        db = _sum(dout[np.newaxis], axis=tuple(range(dout.ndim)))
     return _result(db, out, dout)
 
 
@@ -449,6 +456,16 @@ def _numbers(x: Array) -> Array:
 def _floating(x: Array) -> Array:
     # The dtype in which NumPy takes the exponential of x; small integers would wrap around in a subtraction.
     return x.astype(np.result_type(x, np.float16), copy=False)
+
+
+def _wide(x: Array) -> Array:
+    return x.astype(np.result_type(x, np.float64), copy=False)
+
+
+def _sum(x: Array, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Any:
+    if x.dtype.kind != "f":
+        return np.sum(x, axis=axis, keepdims=keepdims)
+    return np.sum(x, axis=axis, keepdims=keepdims, dtype=np.longdouble).astype(x.dtype)
 
 
 def _minus_max(x: Array) -> Array:

@@ -3,9 +3,9 @@
 Every array is C-contiguous.  x and y may be the same memory where a docstring says "in place"; otherwise arrays do not
 overlap.  N rows of C (or M) columns; `real` is float32 or float64.
 
-(A) A sum over many numbers is taken in LANES interleaved partial sums, as wide as vectors want them, over blocks of
-    BLOCK numbers; the blocks are added in double with the rounding errors carried along (Knuth's two-sum), so that the
-    error does not grow with the length.
+(A) A long sum is taken in columns: LANES interleaved partial sums, as wide as vectors want them.  DEPTH rows are added
+    in `real`, then in double with the rounding errors carried along (Knuth's two-sum), so that the error does not grow
+    with the length.
 (B) Rows shorter than a vector are handled several at a time: softmax takes its exponentials over a block of rows at
     once, the column loops view k rows of M columns as one row of k M.
 """
@@ -14,12 +14,13 @@ from libc.math cimport INFINITY
 from libc.stdint cimport uint8_t
 from libc.string cimport memset
 
-from fastnn._kernels.vmath cimport exp, log, real, sigmoid as sigmoid_of
+from fastnn._kernels.vmath cimport exp_of_nonpositive, fma64, log, multiply_add, real, sigmoid as sigmoid_of
 
 cdef enum:
     LANES = 32
-    BLOCK = 4096
+    DEPTH = 16
     TILE = 256
+    BLOCK = 4096
 
 
 # ---------------------------------------------------------------- sums
@@ -29,83 +30,100 @@ cdef struct Sum:
     double error
 
 
-cdef inline void add(Sum* s, double term) noexcept nogil:
+cdef inline Sum plus(Sum s, double term) noexcept nogil:
     cdef double total = s.total + term
     cdef double kept = total - s.total
-    s.error += (s.total - (total - kept)) + (term - kept)
-    s.total = total
+    return Sum(total, s.error + ((s.total - (total - kept)) + (term - kept)))
 
 
-cdef inline double value(const Sum* s) noexcept nogil:
-    # An infinity or NaN in the total has made the error term NaN.
-    cdef double exact = s.total + s.error
-    return exact if exact == exact else s.total
+cdef inline double value(Sum s) noexcept nogil:
+    # An infinity or NaN in the total has made the error NaN.
+    return s.total + s.error if s.error == s.error else s.total
 
 
-cdef inline double add_lanes(const real* lanes) noexcept nogil:
-    cdef double total = 0
-    cdef Py_ssize_t k
-    for k in range(LANES):
-        total += <double> lanes[k]
-    return total
+cdef inline void sum_columns(
+    const real* x, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t width, double* totals, double* errors
+) noexcept nogil:
+    """IN x (rows, width) with rows `stride` apart, OUT totals, errors (width,), width <= TILE."""
+    cdef real group[TILE]
+    cdef double total, kept
+    cdef Py_ssize_t first = 0, last, n, j
+    cdef const real* a
+    cdef const real* b
+    cdef const real* c
+    cdef const real* d
+    for j in range(width):
+        totals[j] = 0
+        errors[j] = 0
+    while first < rows:
+        last = min(first + DEPTH, rows)
+        for j in range(width):
+            group[j] = 0
+        n = first
+        while n + 4 <= last:
+            a, b, c, d = x + n * stride, x + (n + 1) * stride, x + (n + 2) * stride, x + (n + 3) * stride
+            for j in range(width):
+                group[j] += (a[j] + b[j]) + (c[j] + d[j])
+            n += 4
+        while n < last:
+            a = x + n * stride
+            for j in range(width):
+                group[j] += a[j]
+            n += 1
+        for j in range(width):
+            total = totals[j] + group[j]
+            kept = total - totals[j]
+            errors[j] += (totals[j] - (total - kept)) + (<double> group[j] - kept)
+            totals[j] = total
+        first += DEPTH
 
 
-cdef inline double sum_block(const real* x, Py_ssize_t n) noexcept nogil:
-    """IN x (n,), n <= BLOCK."""
-    cdef real lanes[LANES]
-    cdef Py_ssize_t i, k, whole = n - n % LANES
-    for k in range(LANES):
-        lanes[k] = 0
-    i = 0
-    while i < whole:
-        for k in range(LANES):
-            lanes[k] += x[i + k]
-        i += LANES
-    for k in range(n - whole):
-        lanes[k] += x[whole + k]
-    return add_lanes(lanes)
-
-
-cdef inline double sum_of(const real* x, Py_ssize_t n) noexcept nogil:
-    """IN x (n,)."""
-    cdef Sum s = Sum(0, 0)
+cdef inline Sum sum_of_few(const real* x, Py_ssize_t n) noexcept nogil:
+    """IN x (n,), n < LANES."""
+    cdef Sum even = Sum(0, 0), odd = Sum(0, 0)
     cdef Py_ssize_t i
-    if n <= BLOCK:
-        return sum_block(x, n)
-    i = 0
-    while i < n:
-        add(&s, sum_block(x + i, min(BLOCK, n - i)))
-        i += BLOCK
-    return value(&s)
+    for i in range(n // 2):
+        even = plus(even, x[2 * i])
+        odd = plus(odd, x[2 * i + 1])
+    if n % 2:
+        even = plus(even, x[n - 1])
+    even.error += odd.error
+    return plus(even, odd.total)
 
 
-cdef inline double dot_block(const real* x, const real* y, Py_ssize_t n) noexcept nogil:
-    """IN x, y (n,), n <= BLOCK."""
-    cdef real lanes[LANES]
-    cdef Py_ssize_t i, k, whole = n - n % LANES
-    for k in range(LANES):
-        lanes[k] = 0
-    i = 0
-    while i < whole:
-        for k in range(LANES):
-            lanes[k] += x[i + k] * y[i + k]
-        i += LANES
-    for k in range(n - whole):
-        lanes[k] += x[whole + k] * y[whole + k]
-    return add_lanes(lanes)
+cdef inline Sum sum_of(const real* x, Py_ssize_t n) noexcept nogil:
+    """IN x (n,)."""
+    cdef double totals[LANES]
+    cdef double errors[LANES]
+    cdef double kept, total
+    cdef Sum rest
+    cdef Py_ssize_t rows = n // LANES, width = LANES // 2, k
+    if rows == 0:
+        return sum_of_few(x, n)
+    sum_columns(x, LANES, rows, LANES, totals, errors)
+    while width:
+        for k in range(width):
+            total = totals[k] + totals[k + width]
+            kept = total - totals[k]
+            errors[k] += errors[k + width] + ((totals[k] - (total - kept)) + (totals[k + width] - kept))
+            totals[k] = total
+        width //= 2
+    rest = sum_of_few(x + rows * LANES, n - rows * LANES)
+    return plus(Sum(totals[0], errors[0] + rest.error), rest.total)
 
 
 cdef inline double dot_of(const real* x, const real* y, Py_ssize_t n) noexcept nogil:
     """IN x, y (n,)."""
     cdef Sum s = Sum(0, 0)
-    cdef Py_ssize_t i
-    if n <= BLOCK:
-        return dot_block(x, y, n)
-    i = 0
+    cdef real products[TILE]
+    cdef Py_ssize_t i = 0, k, width
     while i < n:
-        add(&s, dot_block(x + i, y + i, min(BLOCK, n - i)))
-        i += BLOCK
-    return value(&s)
+        width = min(TILE, n - i)
+        for k in range(width):
+            products[k] = x[i + k] * y[i + k]
+        s = plus(s, value(sum_of(<const real*> products, width)))
+        i += TILE
+    return value(s)
 
 
 cdef inline real max_of(const real* x, Py_ssize_t n) noexcept nogil:
@@ -168,10 +186,17 @@ cdef inline void sigmoid_backward(const real* dout, const real* y, real* dx, Py_
 
 # ---------------------------------------------------------------- row by row
 
-cdef inline void scale(real* y, real factor, Py_ssize_t n) noexcept nogil:
+cdef inline void divide(real* y, Sum divisor, Py_ssize_t n) noexcept nogil:
+    """IN and OUT y (n,).  By the product with the reciprocal, taken in two parts so that it is as good as a division."""
+    cdef double reciprocal = 1.0 / value(divisor)
+    cdef real high = <real> reciprocal, low
     cdef Py_ssize_t i
+    if real is float:
+        low = <real> (reciprocal - <double> high)
+    else:
+        low = (fma64(-divisor.total, high, 1.0) - divisor.error * high) * high
     for i in range(n):
-        y[i] *= factor
+        y[i] = multiply_add(y[i], high, y[i] * low)
 
 
 cdef inline void subtract_max(const real* x, real* y, Py_ssize_t rows, Py_ssize_t C) noexcept nogil:
@@ -187,7 +212,7 @@ cdef inline void subtract_max(const real* x, real* y, Py_ssize_t rows, Py_ssize_
 cdef inline void exponentials(real* y, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(n):
-        y[i] = exp(y[i])
+        y[i] = exp_of_nonpositive(y[i])
 
 
 cdef inline Py_ssize_t rows_in_block(Py_ssize_t C) noexcept nogil:
@@ -204,7 +229,7 @@ cdef inline void softmax(const real* x, real* y, Py_ssize_t N, Py_ssize_t C) noe
         subtract_max(x + first * C, y + first * C, rows, C)
         exponentials(y + first * C, rows * C)
         for n in range(first, first + rows):
-            scale(y + n * C, <real> (1.0 / sum_of(<const real*> y + n * C, C)), C)
+            divide(y + n * C, sum_of(<const real*> y + n * C, C), C)
         first += step
 
 
@@ -241,7 +266,7 @@ cdef inline double sum_of_logs(real* p, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(n):
         p[i] = log(p[i])
-    return sum_block(p, n)
+    return value(sum_of(<const real*> p, n))
 
 
 cdef inline double weighted_sum(const real* t, const real* x, Py_ssize_t n) noexcept nogil:
@@ -254,9 +279,9 @@ cdef inline double weighted_sum(const real* t, const real* x, Py_ssize_t n) noex
         width = min(TILE, n - i)
         for k in range(width):
             counted[k] = <real> 0 if t[i + k] == 0 else x[i + k]
-        add(&s, dot_block(t + i, <const real*> counted, width))
+        s = plus(s, dot_of(t + i, <const real*> counted, width))
         i += TILE
-    return value(&s)
+    return value(s)
 
 
 cdef inline double weighted_logs(const real* t, const real* y, real eps, Py_ssize_t n) noexcept nogil:
@@ -269,9 +294,9 @@ cdef inline double weighted_logs(const real* t, const real* y, real eps, Py_ssiz
         width = min(TILE, n - i)
         for k in range(width):
             logs[k] = log(y[i + k] + eps)
-        add(&s, weighted_sum(t + i, <const real*> logs, width))
+        s = plus(s, weighted_sum(t + i, <const real*> logs, width))
         i += TILE
-    return value(&s)
+    return value(s)
 
 
 cdef inline double cross_entropy_labels(
@@ -286,9 +311,9 @@ cdef inline double cross_entropy_labels(
         rows = min(TILE, N - first)
         for n in range(rows):
             p[n] = y[(first + n) * C + t[first + n]] + eps
-        add(&s, sum_of_logs(p, rows))
+        s = plus(s, sum_of_logs(p, rows))
         first += TILE
-    return -value(&s) / N
+    return -value(s) / N
 
 
 cdef inline double cross_entropy_targets(
@@ -331,7 +356,8 @@ cdef inline double softmax_cross_entropy_labels(
     cdef real p[TILE]
     cdef Py_ssize_t first, rows, n, step = rows_in_block(C)
     cdef real* y_n
-    cdef double total, shifted
+    cdef Sum total
+    cdef double shifted, logs
     first = 0
     while first < N:
         rows = min(step, N - first)
@@ -343,12 +369,12 @@ cdef inline double softmax_cross_entropy_labels(
         for n in range(rows):
             y_n = y + (first + n) * C
             total = sum_of(<const real*> y_n, C)
-            scale(y_n, <real> (1.0 / total), C)
-            p[n] = <real> total if eps == 0 else y_n[t[first + n]] + eps
-        total = sum_of_logs(p, rows)
-        add(&s, shifted - total if eps == 0 else total)
+            divide(y_n, total, C)
+            p[n] = <real> value(total) if eps == 0 else y_n[t[first + n]] + eps
+        logs = sum_of_logs(p, rows)
+        s = plus(s, shifted - logs if eps == 0 else logs)
         first += step
-    return -value(&s) / N
+    return -value(s) / N
 
 
 cdef inline double softmax_cross_entropy_targets(
@@ -359,21 +385,21 @@ cdef inline double softmax_cross_entropy_targets(
     cdef Py_ssize_t n
     cdef real* y_n
     cdef const real* t_n
-    cdef double total
+    cdef Sum total
     for n in range(N):
         y_n = y + n * C
         t_n = t + n * C
         subtract_max(x + n * C, y_n, 1, C)
         if eps == 0:
-            add(&s, weighted_sum(t_n, <const real*> y_n, C))
+            s = plus(s, weighted_sum(t_n, <const real*> y_n, C))
         exponentials(y_n, C)
         total = sum_of(<const real*> y_n, C)
-        scale(y_n, <real> (1.0 / total), C)
+        divide(y_n, total, C)
         if eps == 0:
-            add(&s, -sum_of(t_n, C) * log(total))
+            s = plus(s, -value(sum_of(t_n, C)) * log(value(total)))
         else:
-            add(&s, weighted_logs(t_n, <const real*> y_n, eps, C))
-    return -value(&s) / N
+            s = plus(s, weighted_logs(t_n, <const real*> y_n, eps, C))
+    return -value(s) / N
 
 
 cdef inline void softmax_cross_entropy_labels_backward(
@@ -400,61 +426,29 @@ cdef inline void softmax_cross_entropy_targets_backward(
 
 # ---------------------------------------------------------------- the bias
 
-cdef inline void sum_columns(
-    const real* x, Py_ssize_t stride, real* sums, Py_ssize_t rows, Py_ssize_t width
-) noexcept nogil:
-    """IN x (rows, width) with rows `stride` apart, OUT sums (width,), width <= TILE."""
-    cdef Sum total[TILE]
-    cdef real block[TILE]
-    cdef Py_ssize_t first, last, n, j
-    cdef const real* a
-    cdef const real* b
-    cdef const real* c
-    cdef const real* d
-    for j in range(width):
-        total[j] = Sum(0, 0)
-    first = 0
-    while first < rows:
-        last = min(first + TILE, rows)
-        for j in range(width):
-            block[j] = 0
-        n = first
-        while n + 4 <= last:
-            a, b, c, d = x + n * stride, x + (n + 1) * stride, x + (n + 2) * stride, x + (n + 3) * stride
-            for j in range(width):
-                block[j] = block[j] + a[j] + b[j] + c[j] + d[j]
-            n += 4
-        while n < last:
-            a = x + n * stride
-            for j in range(width):
-                block[j] += a[j]
-            n += 1
-        for j in range(width):
-            add(&total[j], block[j])
-        first += TILE
-    for j in range(width):
-        sums[j] = <real> value(&total[j])
-
-
 cdef inline void bias_grad(const real* dout, real* db, Py_ssize_t N, Py_ssize_t M) noexcept nogil:
     """IN dout (N, M), OUT db (M,)."""
-    cdef real partial[TILE]
-    cdef Py_ssize_t j, n, first, folded = TILE // M if M else 0
-    cdef Sum total
+    cdef double totals[TILE]
+    cdef double errors[TILE]
+    cdef Py_ssize_t first = 0, width, j, n, folded = TILE // M if M else 0
+    cdef Sum s
     if folded < 2 or N < folded:
-        first = 0
         while first < M:
-            sum_columns(dout + first, M, db + first, N, min(TILE, M - first))
+            width = min(TILE, M - first)
+            sum_columns(dout + first, M, N, width, totals, errors)
+            for j in range(width):
+                db[first + j] = <real> value(Sum(totals[j], errors[j]))
             first += TILE
         return
-    sum_columns(dout, folded * M, partial, N // folded, folded * M)
+    sum_columns(dout, folded * M, N // folded, folded * M, totals, errors)
     for j in range(M):
-        total = Sum(0, 0)
+        s = Sum(0, 0)
         for n in range(folded):
-            add(&total, partial[n * M + j])
+            s = plus(s, totals[n * M + j])
+            s.error += errors[n * M + j]
         for n in range(N - N % folded, N):
-            add(&total, dout[n * M + j])
-        db[j] = <real> value(&total)
+            s = plus(s, dout[n * M + j])
+        db[j] = <real> value(s)
 
 
 cdef inline void add_bias(const real* x, const real* b, real* y, Py_ssize_t N, Py_ssize_t M) noexcept nogil:

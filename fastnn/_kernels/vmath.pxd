@@ -53,52 +53,131 @@ ctypedef fused real:
     double
 
 
-# e^x = 2^n e^r with n the integer nearest to x / ln 2.  Adding MAGIC leaves n in the low bits of the sum, from where a
-# shift moves it to the exponent.  The exponent is first kept 64 away from its limits and the last factor, 2^-64 or
-# 2^64, makes the subnormals and the overflow: one rounding each.
+# e^x = 2^n (1 + t) with n the integer nearest to x / ln 2.  Adding MAGIC leaves n in the low bits of the sum z, from
+# where a shift moves it to the exponent of a float.
 
-cdef inline float exp32(float x) noexcept nogil:
-    """Below 1 ULP."""
-    cdef float lowest = -104.0, highest = 89.0, magic = 12582912.0
-    cdef float log2e = 1.44269504, ln2_hi = 0.693359375, ln2_lo = -2.12194440e-4
+cdef inline float reduced32(float x, float* z) noexcept nogil:
+    """t, and n + MAGIC in z."""
+    cdef float magic = 12582912.0, log2e = 1.44269504, ln2_hi = 0.693359375, ln2_lo = -2.12194440e-4
     cdef float c2 = 0.5, c3 = 0.16666576, c4 = 0.041666556, c5 = 0.008363203, c6 = 0.0013926213
-    cdef float zero = 0.0, one = 1.0, up = 18446744073709551616.0, down = 5.42101086242752217e-20
-    cdef float a, z, n, r, p
-    cdef uint32_t towards_one
-    a = lowest if x < lowest else x
-    a = highest if a > highest else a
-    z = fma32(a, log2e, magic)
-    n = z - magic
-    r = fma32(-n, ln2_lo, fma32(-n, ln2_hi, a))
+    cdef float n, r, p
+    z[0] = fma32(x, log2e, magic)
+    n = z[0] - magic
+    r = fma32(-n, ln2_lo, fma32(-n, ln2_hi, x))
     p = fma32(fma32(fma32(fma32(c6, r, c5), r, c4), r, c3), r, c2)
-    p = one + fma32(r * r, p, r)
-    towards_one = <uint32_t> 64 if n < zero else <uint32_t> -64
-    p = float32(bits32(p) + ((bits32(z) + towards_one) << 23)) * (down if n < zero else up)
-    return p if x == x else x
+    return fma32(r * r, p, r)
 
 
-cdef inline double exp64(double x) noexcept nogil:
-    """Below 1 ULP."""
-    cdef double lowest = -746.0, highest = 710.0, magic = 6755399441055744.0
+cdef inline double reduced64(double x, double* z) noexcept nogil:
+    """t, and n + MAGIC in z."""
+    cdef double magic = 6755399441055744.0
     cdef double log2e = 1.4426950408889634, ln2_hi = 0.6931471803691238, ln2_lo = 1.9082149292705877e-10
     cdef double c2 = 0.5000000000000001, c3 = 0.16666666666666669, c4 = 0.04166666666662399
     cdef double c5 = 0.008333333333330051, c6 = 0.0013888888917281794, c7 = 0.00019841269863105968
     cdef double c8 = 2.480152119021773e-05, c9 = 2.7557268378684192e-06, c10 = 2.7620138719733994e-07
     cdef double c11 = 2.5100424157005067e-08
-    cdef double zero = 0.0, one = 1.0, up = 18446744073709551616.0, down = 5.42101086242752217e-20
-    cdef double a, z, n, r, p
-    cdef uint64_t towards_one
-    a = lowest if x < lowest else x
-    a = highest if a > highest else a
-    z = fma64(a, log2e, magic)
-    n = z - magic
-    r = fma64(-n, ln2_lo, fma64(-n, ln2_hi, a))
+    cdef double n, r, p
+    z[0] = fma64(x, log2e, magic)
+    n = z[0] - magic
+    r = fma64(-n, ln2_lo, fma64(-n, ln2_hi, x))
     p = fma64(fma64(fma64(fma64(c11, r, c10), r, c9), r, c8), r, c7)
     p = fma64(fma64(fma64(fma64(fma64(p, r, c6), r, c5), r, c4), r, c3), r, c2)
-    p = one + fma64(r * r, p, r)
-    towards_one = <uint64_t> 64 if n < zero else <uint64_t> -64
-    p = float64(bits64(p) + ((bits64(z) + towards_one) << 52)) * (down if n < zero else up)
-    return p if x == x else x
+    return fma64(r * r, p, r)
+
+
+cdef inline float power_of_two32(float z, int32_t exponent) noexcept nogil:
+    """2^(n + exponent) for z = n + MAGIC."""
+    return float32((bits32(z) << 23) + <uint32_t> ((127 + exponent) << 23))
+
+
+cdef inline double power_of_two64(double z, int64_t exponent) noexcept nogil:
+    """2^(n + exponent) for z = n + MAGIC."""
+    return float64((bits64(z) << 52) + (<uint64_t> (1023 + exponent) << 52))
+
+
+# 2^n is made 64 away from the limits of the exponent, and the last factor, 2^-64 or 2^64, makes the subnormals and the
+# overflow: one rounding each.
+
+cdef inline float exp32(float x) noexcept nogil:
+    """e^x, below 1 ULP."""
+    cdef float lowest = -104.0, highest = 89.0, zero = 0.0, one = 1.0
+    cdef float up = 18446744073709551616.0, down = 5.42101086242752217e-20
+    cdef float a, z, p
+    a = lowest if x < lowest else x
+    a = highest if a > highest else a
+    p = one + reduced32(a, &z)
+    return p * (power_of_two32(z, 64) if a < zero else power_of_two32(z, -64)) * (down if a < zero else up)
+
+
+cdef inline double exp64(double x) noexcept nogil:
+    """e^x, below 1 ULP."""
+    cdef double lowest = -746.0, highest = 710.0, zero = 0.0, one = 1.0
+    cdef double up = 18446744073709551616.0, down = 5.42101086242752217e-20
+    cdef double a, z, p
+    a = lowest if x < lowest else x
+    a = highest if a > highest else a
+    p = one + reduced64(a, &z)
+    return p * (power_of_two64(z, 64) if a < zero else power_of_two64(z, -64)) * (down if a < zero else up)
+
+
+cdef inline float exp_of_nonpositive32(float x) noexcept nogil:
+    """e^x for x <= 0 or NaN, below 1 ULP."""
+    cdef float lowest = -104.0, one = 1.0, down = 5.42101086242752217e-20
+    cdef float z, p
+    p = one + reduced32(lowest if x < lowest else x, &z)
+    return p * power_of_two32(z, 64) * down
+
+
+cdef inline double exp_of_nonpositive64(double x) noexcept nogil:
+    """e^x for x <= 0 or NaN, below 1 ULP."""
+    cdef double lowest = -746.0, one = 1.0, down = 5.42101086242752217e-20
+    cdef double z, p
+    p = one + reduced64(lowest if x < lowest else x, &z)
+    return p * power_of_two64(z, 64) * down
+
+
+# 1 / (1 + e^-x) from e^-|x| = 2^n (1 + t), which neither overflows nor cancels.  With s = 2^-n:
+#
+#     x >= 0   s / (s + 1 + t)
+#     x < 0    (1 + t) / (s + 1 + t)
+#
+# 1 + t is never rounded in the numerator, and what the denominator loses to rounding is given back to it.  Where n is
+# so small that 1 + e^-|x| is 1, n stands still and the last factor makes up for it, subnormals included.
+
+cdef inline float sigmoid32(float x) noexcept nogil:
+    """At most 2 ULP."""
+    cdef float lowest = -104.0, furthest = -30.0, magic = 12582912.0, zero = 0.0, one = 1.0
+    cdef float a, z, t, n, m, s, total, inverse, lost, above, below
+    a = -fabsf(x)
+    t = reduced32(lowest if a < lowest else a, &z)
+    n = z - magic
+    m = n if n > furthest else furthest
+    s = power_of_two32(magic - m, 0)
+    total = s + (one + t)
+    inverse = one / total
+    lost = (t - ((total - s) - one)) * inverse
+    t = fma32(-lost, t, t - lost)
+    above = s * inverse
+    below = fma32(t, inverse, inverse) * power_of_two32(magic + (n - m), 0)
+    return above if x >= zero else below
+
+
+cdef inline double sigmoid64(double x) noexcept nogil:
+    """At most 2 ULP."""
+    cdef double lowest = -746.0, furthest = -60.0, magic = 6755399441055744.0, zero = 0.0, one = 1.0
+    cdef double a, z, t, n, m, s, total, inverse, lost, above, below
+    a = -fabs(x)
+    t = reduced64(lowest if a < lowest else a, &z)
+    n = z - magic
+    m = n if n > furthest else furthest
+    s = power_of_two64(magic - m, 0)
+    total = s + (one + t)
+    inverse = one / total
+    lost = (t - ((total - s) - one)) * inverse
+    t = fma64(-lost, t, t - lost)
+    above = s * inverse
+    below = fma64(t, inverse, inverse) * power_of_two64(magic + (n - m), 0)
+    return above if x >= zero else below
 
 
 # log x = k ln 2 + log m with sqrt(1/2) <= m < sqrt(2); f = m - 1, s = f / (2 + f) and
@@ -161,6 +240,20 @@ cdef inline real exp(real x) noexcept nogil:
         return exp64(x)
 
 
+cdef inline real exp_of_nonpositive(real x) noexcept nogil:
+    if real is float:
+        return exp_of_nonpositive32(x)
+    else:
+        return exp_of_nonpositive64(x)
+
+
+cdef inline real sigmoid(real x) noexcept nogil:
+    if real is float:
+        return sigmoid32(x)
+    else:
+        return sigmoid64(x)
+
+
 cdef inline real log(real x) noexcept nogil:
     if real is float:
         return log32(x)
@@ -168,11 +261,9 @@ cdef inline real log(real x) noexcept nogil:
         return log64(x)
 
 
-cdef inline real sigmoid(real x) noexcept nogil:
-    """1 / (1 + e^-x), at most 2 ULP: the exponential is taken of -|x|, which neither overflows nor cancels."""
-    cdef real zero = 0.0, one = 1.0, e
+cdef inline real multiply_add(real a, real b, real c) noexcept nogil:
+    """a b + c, with one rounding where the machine has the instruction."""
     if real is float:
-        e = exp32(-fabsf(x))
+        return fma32(a, b, c)
     else:
-        e = exp64(-fabs(x))
-    return (one if x >= zero else e) / (one + e)
+        return fma64(a, b, c)

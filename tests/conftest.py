@@ -1,0 +1,32 @@
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn import backends as usable_backends
+from fastnn.backends import load
+
+COMPILED = [name for name in usable_backends() if name != "reference"]
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20260101)
+
+
+@pytest.fixture(params=COMPILED)
+def kernels(request):
+    """Each compiled backend of this machine, as a module."""
+    return load(request.param)
+
+
+@pytest.fixture(params=usable_backends())
+def module(request):
+    """Each backend of this machine, the reference too, as a module."""
+    return load(request.param)
+
+
+@pytest.fixture(params=usable_backends())
+def backend(request):
+    """Each backend of this machine, active during the test."""
+    with fastnn.use_backend(request.param):
+        yield request.param

@@ -1,0 +1,402 @@
+"""Every op on every compiled backend against the reference."""
+
+import inspect
+
+import numpy as np
+import pytest
+from agreement import as_tuple, assert_agree, ulps
+
+from fastnn import ops, reference
+from fastnn.optable import OPS
+
+LENGTHS = [0, 1, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 1000]
+OWN_KERNEL = [op for op in OPS.values() if op.name != "dot"]
+DTYPES = [np.float32, np.float64]
+ELEMENTWISE = ["relu", "relu_backward", "sigmoid", "sigmoid_backward", "add_bias"]
+LOSSES = {name for name in OPS if "cross_entropy" in name}
+
+every_op = pytest.mark.parametrize("op", OWN_KERNEL, ids=lambda op: op.name)
+every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
+
+
+def run(module, op, args, **kwargs):
+    return getattr(module, op.name)(*args, **kwargs)
+
+
+def shifted_by_one(array):
+    """The same values, one element further in memory."""
+    if not isinstance(array, np.ndarray):
+        return array
+    memory = np.empty(array.size + 1, array.dtype)
+    memory[1:] = array.reshape(-1)
+    return memory[1:].reshape(array.shape)
+
+
+def check(kernels, op, args, floors_of=None, **kwargs):
+    expected = run(reference, op, args, **kwargs)
+    assert_agree(op, run(kernels, op, args, **kwargs), expected, floors_of or args)
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_signatures_are_the_references(kernels, name):
+    def shape(function):
+        return [(p.name, p.kind, p.default) for p in inspect.signature(function).parameters.values()]
+
+    expected = shape(getattr(reference, name))
+    assert shape(getattr(kernels, name)) == expected
+    assert shape(getattr(ops, name)) == expected
+    assert getattr(ops, name).__doc__ == getattr(reference, name).__doc__
+
+
+def test_every_public_function_of_a_backend_is_in_the_op_table(kernels):
+    public = {n for n, f in vars(reference).items() if inspect.isfunction(f) and not n.startswith("_")}
+    assert public == set(OPS)
+    assert {n for n, f in vars(kernels).items() if callable(f) and not n.startswith("_")} == set(OPS)
+
+
+@every_op
+@every_dtype
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("rows", [None, 1, 5, 300])
+def test_agrees_with_the_reference(kernels, rng, op, dtype, length, rows):
+    if op.name in LOSSES and length == 0:
+        pytest.skip("a loss of nothing is an error, tested with the bad input")
+    shape = (length,) if rows is None else (rows, length)
+    args = op.example(rng, shape, dtype)
+    check(kernels, op, args)
+    check(kernels, op, [shifted_by_one(a) for a in args], args)
+
+
+@every_op
+@every_dtype
+@pytest.mark.parametrize("shape", [(4, 3, 5), (2, 1, 3, 4), (3, 20000), (20000, 3), (5000, 40)])
+def test_agrees_in_other_shapes(kernels, rng, op, dtype, shape):
+    check(kernels, op, op.example(rng, shape, dtype))
+
+
+@every_op
+@every_dtype
+def test_zero_rows(kernels, rng, op, dtype):
+    if op.name not in LOSSES:
+        check(kernels, op, op.example(rng, (0, 4), dtype))
+
+
+@pytest.mark.parametrize("name", ["relu", "relu_with_mask", "sigmoid"])
+@every_dtype
+def test_no_dimension_gives_a_scalar(kernels, name, dtype):
+    op, x = OPS[name], np.array(1.5, dtype)
+    check(kernels, op, (x,))
+    assert isinstance(as_tuple(run(kernels, op, (x,)))[0], dtype)
+
+
+def specials(dtype):
+    info = np.finfo(dtype)
+    positive = [0.0, info.smallest_subnormal, 3 * info.smallest_subnormal, info.tiny, info.eps, 0.5, 1, 20, 87.5, 88.8]
+    positive += [103, 104, 708, 709.9, 740, 745.5, 1e30, info.max, np.inf]
+    return np.array([*positive, *(-p for p in positive), np.nan], dtype)
+
+
+@every_dtype
+@pytest.mark.parametrize("name", ["relu", "relu_with_mask", "sigmoid", "softmax"])
+def test_special_values(kernels, name, dtype):
+    # Each alone and each beside every other, in a row long enough for the vector loop.
+    values = specials(dtype)
+    rows = np.array([[a, b, *[a] * 40] for a in values for b in values], dtype)
+    check(kernels, OPS[name], (rows,))
+    check(kernels, OPS[name], (values,))
+
+
+@every_dtype
+@pytest.mark.parametrize("name", ["sigmoid_backward", "softmax_backward", "relu_backward", "add_bias"])
+def test_special_values_in_pairs(kernels, name, dtype):
+    values = specials(dtype)
+    a, b = np.repeat(values, len(values)), np.tile(values, len(values))
+    with np.errstate(all="ignore"):
+        if name == "softmax_backward":
+            # Alone in its row, so that the sum has one order; huge terms may overflow in one order only.
+            a, b = a[:, np.newaxis], b[:, np.newaxis]
+        check(kernels, OPS[name], (a, b if name != "relu_backward" else b <= 0))
+
+
+@every_dtype
+def test_negative_zero_becomes_zero(kernels, dtype):
+    assert not np.signbit(kernels.relu(np.array([-0.0] * 40, dtype))).any()
+
+
+@every_dtype
+def test_no_subnormal_is_flushed(kernels, dtype):
+    x = -np.array([88.0, 95.0, 103.0] if dtype is np.float32 else [709.0, 730.0, 745.0], dtype)
+    y = kernels.sigmoid(np.repeat(x, 20))
+    assert (y > 0).all()
+    np.testing.assert_allclose(y, np.exp(np.repeat(x, 20).astype(np.longdouble)), rtol=0, atol=1e-45)
+
+
+def layouts(array):
+    yield "negative strides", np.flip(np.flip(array).copy())
+    yield "fortran", np.asfortranarray(array)
+    yield "read-only", read_only(array.copy())
+    yield "byte-swapped", array.astype(array.dtype.newbyteorder())
+    yield "unaligned", unaligned(array)
+    spread = np.repeat(array, 2, axis=-1)
+    yield "strided", spread[..., ::2]
+
+
+def read_only(array):
+    array.flags.writeable = False
+    return array
+
+
+def unaligned(array):
+    memory = np.empty(array.nbytes + 1, np.uint8)[1:]
+    moved = memory.view(array.dtype).reshape(array.shape)
+    moved[...] = array
+    return moved
+
+
+@every_op
+@every_dtype
+def test_any_layout(kernels, rng, op, dtype):
+    args = op.example(rng, (6, 34), dtype)
+    for position, array in enumerate(args):
+        for name, changed in layouts(np.asarray(array)):
+            mixed = [*args[:position], changed, *args[position + 1 :]]
+            result = run(kernels, op, mixed)
+            for a, b in zip(as_tuple(result), as_tuple(run(kernels, op, args)), strict=True):
+                assert ulps(a, b) == 0, f"argument {position}, {name}"
+                assert np.asarray(a).flags.c_contiguous and a.dtype.isnative
+            np.testing.assert_array_equal(changed, array)
+
+
+@every_op
+@pytest.mark.parametrize("dtype", ["f2", "g", "i1", "u1", "i4", "i8", "u8", "?"])
+def test_other_dtypes_do_what_the_reference_does(kernels, rng, op, dtype):
+    args = [
+        np.abs(a).astype(dtype) if isinstance(a, np.ndarray) and a.dtype == np.float64 else a
+        for a in op.example(rng, (4, 5), np.float64)
+    ]
+    for a, b in zip(as_tuple(run(kernels, op, args)), as_tuple(run(reference, op, args)), strict=True):
+        np.testing.assert_array_equal(a, b, strict=True)
+
+
+@pytest.mark.parametrize("name", ["sigmoid_backward", "softmax_backward", "add_bias"])
+def test_mixed_dtypes_promote(kernels, rng, name):
+    a, b = OPS[name].example(rng, (4, 5), np.float32)
+    for args in [(a, b.astype(np.float64)), (a.astype(np.float64), b), (a, b.astype(np.float16))]:
+        result = getattr(kernels, name)(*args)
+        np.testing.assert_array_equal(result, getattr(reference, name)(*args), strict=True)
+        assert result.dtype == np.result_type(*args)
+
+
+@every_dtype
+def test_lists_are_arrays(kernels, dtype):
+    np.testing.assert_array_equal(kernels.relu([[-1.0, 2.0]]), np.array([[0.0, 2.0]]), strict=True)
+
+
+@every_op
+@every_dtype
+def test_arguments_are_unchanged(kernels, rng, op, dtype):
+    args = op.example(rng, (5, 33), dtype)
+    before = [np.array(a) for a in args]
+    run(kernels, op, args)
+    for a, b in zip(args, before, strict=True):
+        np.testing.assert_array_equal(a, b, strict=True)
+
+
+# ---------------------------------------------------------------- out=
+
+WITH_OUT = [op for op in OWN_KERNEL if "out" in inspect.signature(getattr(reference, op.name)).parameters]
+every_op_with_out = pytest.mark.parametrize("op", WITH_OUT, ids=lambda op: op.name)
+
+
+def main_result(result):
+    """The array that out= receives."""
+    return next(r for r in as_tuple(result) if isinstance(r, np.ndarray) and r.ndim)
+
+
+@every_op_with_out
+@every_dtype
+def test_out_is_filled_and_returned(kernels, rng, op, dtype):
+    args = op.example(rng, (5, 33), dtype)
+    expected = main_result(run(kernels, op, args))
+    out = np.full_like(expected, 77)
+    assert main_result(run(kernels, op, args, out=out)) is out
+    np.testing.assert_array_equal(out, expected)
+
+
+@every_op_with_out
+@every_dtype
+def test_a_wrong_out_is_refused_and_unchanged(module, rng, op, dtype):
+    args = op.example(rng, (5, 33), dtype)
+    shape = main_result(run(module, op, args)).shape
+    other = np.float64 if dtype is np.float32 else np.float32
+    wrong = [
+        (TypeError, "dtype", np.full(shape, 7, other)),
+        (TypeError, "dtype", np.full(shape, 7, np.dtype(dtype).newbyteorder())),
+        (ValueError, "shape", np.full((*shape, 1), 7, dtype)),
+        (ValueError, "contiguous", np.full((*shape, 2), 7, dtype)[..., 0]),
+        (ValueError, "read-only", read_only(np.full(shape, 7, dtype))),
+        (ValueError, "aligned", unaligned(np.full(shape, 7, dtype))),
+    ]
+    for error, word, out in wrong:
+        before = out.copy()
+        with pytest.raises(error, match=f"out .*{word}"):
+            run(module, op, args, out=out)
+        np.testing.assert_array_equal(out, before)
+    with pytest.raises(TypeError, match="out must be a NumPy array, not list"):
+        run(module, op, args, out=[0.0])
+
+
+@pytest.mark.parametrize("name", [*ELEMENTWISE, "softmax", "softmax_backward", "relu_with_mask"])
+@every_dtype
+@pytest.mark.parametrize("length", [1, 9, 33, 1000])
+def test_in_place(kernels, rng, name, dtype, length):
+    op = OPS[name]
+    args = op.example(rng, (3, length), dtype)
+    expected = main_result(run(kernels, op, args))
+    for position, array in enumerate(args):
+        if array.shape == expected.shape and array.dtype == expected.dtype:
+            inplace = [*args[:position], array.copy(), *args[position + 1 :]]
+            assert main_result(run(kernels, op, inplace, out=inplace[position])) is inplace[position]
+            np.testing.assert_array_equal(inplace[position], expected)
+
+
+@pytest.mark.parametrize("name", [*ELEMENTWISE, "softmax", "softmax_backward", "softmax_cross_entropy"])
+def test_a_partial_overlap_is_refused(module, rng, name):
+    op = OPS[name]
+    args = list(op.example(rng, (3, 8), np.float64))
+    memory = rng.standard_normal(26)
+    for x, out in [(memory[:24], memory[1:25]), (memory[2:26], memory[1:25]), (memory[1:25][::-1], memory[1:25])]:
+        args[0] = x.reshape(3, 8)
+        before = memory.copy()
+        with pytest.raises(ValueError, match="out overlaps"):
+            run(module, op, args, out=out.reshape(3, 8))
+        np.testing.assert_array_equal(memory, before)
+
+
+def test_softmax_cross_entropy_refuses_its_targets_as_out(module, rng):
+    t = np.eye(4)
+    with pytest.raises(ValueError, match="out overlaps t"):
+        module.softmax_cross_entropy(rng.standard_normal((4, 4)), t, out=t)
+    np.testing.assert_array_equal(t, np.eye(4))
+
+
+# ---------------------------------------------------------------- labels and targets
+
+
+def loss_ops(module, y, t, **kwargs):
+    yield "cross_entropy_error", module.cross_entropy_error(y, t, **kwargs)
+    yield "cross_entropy_error_backward", module.cross_entropy_error_backward(y, t, 0.7, **kwargs)
+    loss, p = module.softmax_cross_entropy(y, t, **kwargs)
+    yield "softmax_cross_entropy", (loss, p)
+    yield "softmax_cross_entropy_backward", module.softmax_cross_entropy_backward(y, t, 0.7)
+
+
+def assert_losses_agree(kernels, y, t, **kwargs):
+    for (name, a), (_, b) in zip(loss_ops(kernels, y, t, **kwargs), loss_ops(reference, y, t, **kwargs), strict=True):
+        floors = OPS[name].floor(y, t) if OPS[name].floor else (0.0,)
+        for u, v, floor in zip(as_tuple(a), as_tuple(b), floors, strict=True):
+            assert ulps(u, v, floor) <= OPS[name].ulp, name
+
+
+@every_dtype
+@pytest.mark.parametrize("eps", [1e-7, 0.0, 0.25])
+@pytest.mark.parametrize("N, C", [(1, 1), (4, 2), (7, 33), (300, 10), (3, 5000)])
+@pytest.mark.parametrize("kind", ["labels", "column", "one-hot", "soft"])
+def test_losses_take_every_kind_of_target(kernels, rng, dtype, eps, N, C, kind):
+    y = OPS["cross_entropy_error"].example(rng, (N, C), dtype)[0]
+    labels = rng.integers(0, C, N)
+    soft = rng.random((N, C)).astype(dtype)
+    one_hot = np.eye(C, dtype=dtype)[labels]
+    t = {"labels": labels, "column": labels[:, np.newaxis], "one-hot": one_hot, "soft": soft}[kind]
+    if kind == "column" and C == 1:
+        t = labels
+    assert_losses_agree(kernels, y, t, eps=eps)
+
+
+@every_dtype
+@pytest.mark.parametrize("label_dtype", ["i1", "u1", "i2", "u4", "i4", "i8", "u8", ">i4", ">u8"])
+def test_labels_of_any_integer_dtype(kernels, rng, dtype, label_dtype):
+    y = OPS["cross_entropy_error"].example(rng, (9, 5), dtype)[0]
+    labels = rng.integers(0, 5, 9)
+    plain = [r for _, r in loss_ops(kernels, y, labels)]
+    for given in (labels.astype(label_dtype), np.repeat(labels, 2).astype(label_dtype)[::2]):
+        for (_, a), b in zip(loss_ops(kernels, y, given), plain, strict=True):
+            for u, v in zip(as_tuple(a), as_tuple(b), strict=True):
+                assert ulps(u, v) == 0
+
+
+@every_dtype
+@pytest.mark.parametrize("target_dtype", ["?", "i1", "u1", "i4", "i8", "f2", "f4", "f8"])
+def test_one_hot_of_any_dtype_promotes_as_in_numpy(kernels, rng, dtype, target_dtype):
+    y = OPS["cross_entropy_error"].example(rng, (9, 5), dtype)[0]
+    t = np.eye(5)[rng.integers(0, 5, 9)].astype(target_dtype)
+    assert_losses_agree(kernels, y, t)
+    assert kernels.softmax_cross_entropy_backward(y, t).dtype == np.result_type(y, t)
+
+
+@every_dtype
+def test_a_single_sample(kernels, dtype):
+    y = np.array([0.1, 0.7, 0.2], dtype)
+    for t in (1, np.int32(1), np.array(1), np.array([1]), np.array([0, 1, 0], dtype)):
+        assert_losses_agree(kernels, y, t)
+        assert ulps(kernels.cross_entropy_error(y, t), kernels.cross_entropy_error(y[np.newaxis], [1])) == 0
+
+
+@every_dtype
+def test_the_exact_loss_does_not_saturate(kernels, dtype):
+    x = np.array([[0.0, 1000.0]], dtype)
+    assert kernels.softmax_cross_entropy(x, [0], eps=0)[0] == 1000
+    assert kernels.softmax_cross_entropy(x, np.array([[1, 0]], dtype), eps=0)[0] == 1000
+    assert kernels.softmax_cross_entropy(x, [0])[0] == pytest.approx(-np.log(1e-7), rel=1e-6)
+
+
+@every_dtype
+def test_classes_without_target_do_not_count(kernels, dtype):
+    x, t = np.array([[0.0, -np.inf]], dtype), np.array([[1, 0]], dtype)
+    assert kernels.softmax_cross_entropy(x, t, eps=0)[0] == 0
+    y = np.array([[1.0, 0.0]], dtype)
+    assert kernels.cross_entropy_error(y, t, eps=0) == 0
+    np.testing.assert_array_equal(kernels.cross_entropy_error_backward(y, t, eps=0), [[-1, 0]])
+
+
+@every_dtype
+@pytest.mark.parametrize("dout", [1, 1.0, 0.25, np.float32(0.25), np.float64(0.25), np.array(0.25), np.int64(3)])
+def test_dout_of_a_loss(kernels, rng, dtype, dout):
+    y, t = OPS["cross_entropy_error"].example(rng, (4, 3), dtype)
+    for name in ("cross_entropy_error_backward", "softmax_cross_entropy_backward"):
+        result, expected = getattr(kernels, name)(y, t, dout), getattr(reference, name)(y, t, dout)
+        assert ulps(result, expected) == 0
+    assert kernels.softmax_cross_entropy_backward(y, t, np.float64(1)).dtype == np.float64
+
+
+@every_dtype
+def test_nan_spoils_its_own_row_only(kernels, dtype):
+    x = np.zeros((3, 40), dtype)
+    for bad in (np.nan, np.inf):
+        x[1, 17] = bad
+        y = kernels.softmax(x)
+        assert np.isnan(y[1]).all()
+        np.testing.assert_array_equal(y[[0, 2]], np.full((2, 40), y[0, 0]))
+
+
+# ---------------------------------------------------------------- sums
+
+
+@every_dtype
+@pytest.mark.parametrize("M", [1, 3, 10, 300])
+def test_bias_grad_is_close_to_the_exact_sum(kernels, rng, dtype, M):
+    import math
+
+    dout = (rng.standard_normal((20000, M)) * 10.0 ** rng.integers(-3, 4, (20000, M))).astype(dtype)
+    db = kernels.bias_grad(dout)
+    for j in range(min(M, 3)):
+        exact, size = math.fsum(dout[:, j].tolist()), np.sum(np.abs(dout[:, j]), dtype=np.float64)
+        assert abs(float(db[j]) - exact) <= 0.5 * np.spacing(np.abs(db[j])) + 260 * np.finfo(dtype).eps / 2 * size / 260
+
+
+@every_dtype
+def test_infinities_in_sums(kernels, dtype):
+    dout = np.ones((600, 3), dtype)
+    dout[5, 0], dout[7, 1], dout[8, 2], dout[500, 2] = np.inf, np.nan, np.inf, -np.inf
+    db = kernels.bias_grad(dout)
+    assert db[0] == np.inf and np.isnan(db[1]) and np.isnan(db[2])
