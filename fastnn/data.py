@@ -140,9 +140,9 @@ def _idx(path: Path) -> Array:
 
 def _npz(path: Path) -> list[Array]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stored, np.load(stored, allow_pickle=False) as file:
             return [file[name] for name in ("x_train", "y_train", "x_test", "y_test")]
     except KeyError as error:
         raise ValueError(f"{path} has no array {error.args[0]}") from error
-    except (EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except (EOFError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is damaged: {error}") from error

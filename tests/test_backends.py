@@ -1,0 +1,144 @@
+"""Which implementation runs."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn.backends import load
+
+NAMES = fastnn.backends()
+
+
+def python(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture
+def restored():
+    name = fastnn.get_backend()
+    yield
+    fastnn.set_backend(name)
+
+
+def test_the_reference_is_last_and_a_compiled_one_first():
+    assert NAMES[-1] == "reference" and len(NAMES) >= 2
+    assert len(set(NAMES)) == len(NAMES)
+
+
+def test_a_module_was_compiled_for_what_its_name_says(kernels):
+    assert kernels.compiled_for in NAMES
+    assert kernels.__name__ == "fastnn._kernels." + kernels.compiled_for.replace("-", "_")
+
+
+@pytest.mark.usefixtures("restored")
+@pytest.mark.parametrize("name", NAMES)
+def test_set_backend(name):
+    fastnn.set_backend(name)
+    assert fastnn.get_backend() == name
+
+
+@pytest.mark.parametrize("name", ["no-such", "", "x86_64_v3", "REFERENCE"])
+def test_unknown_names_are_refused(name):
+    before = fastnn.get_backend()
+    with pytest.raises(ValueError, match=f"no backend '{name}'.*usable here: {', '.join(NAMES)}"):
+        fastnn.set_backend(name)
+    with pytest.raises(ValueError, match="no backend"), fastnn.use_backend(name):
+        pass
+    assert fastnn.get_backend() == before
+
+
+def test_use_backend_nests_and_ends_after_an_exception():
+    before = fastnn.get_backend()
+    with fastnn.use_backend(NAMES[0]):
+        with pytest.raises(KeyError), fastnn.use_backend("reference"):
+            assert fastnn.get_backend() == "reference"
+            raise KeyError
+        assert fastnn.get_backend() == NAMES[0]
+    assert fastnn.get_backend() == before
+
+
+@pytest.mark.usefixtures("restored")
+def test_use_backend_is_the_threads_own_and_set_backend_everybodys():
+    fastnn.set_backend(NAMES[0])
+    seen = []
+    with fastnn.use_backend("reference"):
+        thread = threading.Thread(target=lambda: seen.append(fastnn.get_backend()))
+        thread.start()
+        thread.join()
+    fastnn.set_backend("reference")
+    thread = threading.Thread(target=lambda: seen.append(fastnn.get_backend()))
+    thread.start()
+    thread.join()
+    # An interpreter may be told to hand the context on to new threads.
+    inherits = getattr(sys.flags, "thread_inherit_context", False)
+    assert seen == ["reference" if inherits else NAMES[0], "reference"]
+
+
+def test_use_backend_is_the_tasks_own():
+    async def task(name):
+        with fastnn.use_backend(name):
+            await asyncio.sleep(0)
+            return fastnn.get_backend()
+
+    async def both():
+        return await asyncio.gather(task(NAMES[0]), task("reference"))
+
+    assert asyncio.run(both()) == [NAMES[0], "reference"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_forced_backend_is_the_one_that_runs(name):
+    # Only the forced module is loaded, so nothing else can have computed.
+    code = """
+import sys, numpy as np, fastnn
+fastnn.relu(np.ones((4, 4))), fastnn.Sigmoid().forward(np.ones((4, 4), np.float32))
+loaded = [m for m in sys.modules if m.startswith("fastnn._kernels.") and not m.endswith(".cpu")]
+print(fastnn.get_backend(), *[sys.modules[m].compiled_for for m in loaded])
+"""
+    run = python(code, FASTNN_BACKEND=name)
+    assert run.stdout.split() == ([name] if name == "reference" else [name, name]), run.stderr
+
+
+@pytest.mark.parametrize("name", ["fastest", "x86-64-v9"])
+def test_an_unknown_name_in_the_environment_is_refused(name):
+    run = python("import fastnn", FASTNN_BACKEND=name)
+    assert run.returncode != 0
+    assert f"FASTNN_BACKEND: no backend '{name}' on this machine; usable here: {', '.join(NAMES)}" in run.stderr
+
+
+def test_without_the_variable_the_best_runs():
+    assert python("import fastnn; print(fastnn.get_backend())", FASTNN_BACKEND="").stdout.strip() == NAMES[0]
+
+
+def test_show_config(capsys):
+    fastnn.show_config()
+    text = capsys.readouterr().out
+    for word in (np.__version__, fastnn.get_backend(), "blas", "cpu", "threads"):
+        assert word in text
+
+
+def test_load_gives_the_reference():
+    from fastnn import reference
+
+    assert load("reference") is reference
+
+
+def test_results_differ_between_backends_only_where_they_may(kernels, rng):
+    # and the parity tests do not compare the reference with itself
+    from fastnn import reference
+
+    assert kernels.relu is not reference.relu
+    assert type(kernels.relu).__name__ == "cython_function_or_method"

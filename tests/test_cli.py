@@ -1,0 +1,100 @@
+"""The command."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn import cli, optable
+
+SHORT = ["compare", "--epochs", "2", "--batch", "200"]
+
+
+def test_compare(capsys):
+    assert cli.main(SHORT) == 0
+    text = capsys.readouterr().out
+    for word in ("test accuracy", "largest relative difference", "training, ms", "ratio", "dot", "relu_backward"):
+        assert word in text
+    assert fastnn.get_backend() in text
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_json_and_the_options(tmp_path, dtype):
+    path = tmp_path / "report.json"
+    backend = fastnn.backends()[-2]
+    options = ["--hidden", "7", "--lr", "0.25", "--seed", "5", "--dtype", dtype, "--backend", backend]
+    assert cli.main([*SHORT, *options, "--json", str(path)]) == 0
+    report = json.loads(path.read_text())
+    assert report["within"] and report["largest relative difference"] <= report["promised"]
+    assert report["compiled"]["backend"] == backend and report["reference"]["backend"] == "reference"
+    assert len(report["compiled"]["losses"]) == 2 * 8
+    assert report["arguments"]["hidden"] == 7 and report["arguments"]["lr"] == 0.25
+    assert report["compiled"]["ops"]["dot"]["calls"] == 6 * 16
+    assert report["reference"]["seconds"] > 0 and report["config"]["numpy"] == np.__version__
+    assert 0 < report["compiled"]["accuracy"] <= 1
+    again = tmp_path / "again.json"
+    cli.main([*SHORT, *options, "--json", str(again)])
+    assert json.loads(again.read_text())["compiled"]["losses"] == report["compiled"]["losses"]
+
+
+def test_mnist_files(tmp_path, rng):
+    path = tmp_path / "mnist.npz"
+    x, t = rng.integers(0, 256, (90, 28, 28), np.uint8), rng.integers(0, 10, 90, np.uint8)
+    np.savez(path, x_train=x, y_train=t, x_test=x[:9], y_test=t[:9])
+    assert cli.main([*SHORT, "--data", str(path)]) == 0
+
+
+def test_a_disagreement_is_said_and_is_exit_code_1(monkeypatch, capsys):
+    monkeypatch.setitem(optable.LOSS_CURVE, "float64", 0.0)
+    assert cli.main(SHORT) == 1
+    assert "The two runs disagree" in capsys.readouterr().out
+
+
+def test_a_loss_curve_of_nan_beside_numbers_is_a_disagreement():
+    differences = cli._relative_differences([1.0, 2.0, np.nan, 0.0, np.inf], [1.0, np.nan, np.nan, 0.0, np.inf])
+    np.testing.assert_array_equal(differences, [0, np.inf, 0, 0, 0])
+
+
+@pytest.mark.parametrize(
+    "option", [["--epochs", "0"], ["--batch", "-1"], ["--hidden", "x"], ["--dtype", "int8"], ["--backend", "fastest"]]
+)
+def test_bad_options_are_refused(option, capsys):
+    with pytest.raises(SystemExit) as info:
+        cli.main(["compare", *option])
+    assert info.value.code == 2
+    assert option[0] in capsys.readouterr().err
+
+
+def test_missing_data_is_one_line(tmp_path, capsys):
+    assert cli.main([*SHORT, "--data", str(tmp_path / "nowhere")]) == 2
+    assert capsys.readouterr().err.splitlines() == [f"fastnn compare: {tmp_path / 'nowhere'} does not exist"]
+
+
+@pytest.mark.parametrize("missing", ["rich", "sklearn"])
+def test_without_the_demo_extra_one_line_says_what_to_install(missing):
+    code = f"import sys; sys.modules[{missing!r}] = None; from fastnn.cli import main; sys.exit(main(['compare']))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert run.returncode == 2
+    assert len(run.stderr.splitlines()) == 1 and 'pip install "fastnn-kernels[demo]"' in run.stderr
+
+
+@pytest.mark.parametrize("command", [["-m", "fastnn"], None])
+def test_the_installed_command_runs(command, tmp_path):
+    words = [sys.executable, *command] if command else [shutil.which("fastnn", path=str(Path(sys.executable).parent))]
+    run = subprocess.run([*words, *SHORT], capture_output=True, text=True, timeout=120, cwd=tmp_path, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "test accuracy" in run.stdout
+
+
+def test_help_does_not_need_the_demo_extra():
+    code = "import sys; sys.modules['rich'] = None; from fastnn.cli import main; main(['--help'])"
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=dict(os.environ), check=False
+    )
+    assert run.returncode == 0 and "compare" in run.stdout

@@ -1,0 +1,158 @@
+"""What is installed: its files, the order of its modules, and that others can build on its loops."""
+
+import ast
+import importlib.metadata
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+import fastnn
+from fastnn._kernels import cpu
+
+PACKAGE = Path(fastnn.__file__).parent
+
+# Each module may import only what stands above it.
+ORDER = [
+    "_kernels.vmath",
+    "_kernels.loops",
+    "_kernels.cpu",
+    "arguments",
+    "reference",
+    "optable",
+    "_kernels.kernels",
+    "backends",
+    "ops",
+    "functions",
+    "layers",
+    "gradient",
+    "networks",
+    "optimizers",
+    "training",
+    "data",
+    "profiling",
+    "cli",
+    "__init__",
+    "__main__",
+]
+
+
+def python_imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+            yield node.module
+
+
+def cython_imports(path):
+    pattern = re.compile(r"^from (fastnn\S*) c?import ([^#\n]+)|^c?import (fastnn\S*)", re.MULTILINE)
+    for module, names, plain in pattern.findall(path.read_text()):
+        yield module or plain
+        yield from (f"{module}.{name.strip().split(' ')[0]}" for name in names.split(",") if name)
+
+
+def test_modules_import_only_what_stands_above_them():
+    sources = {p.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", "."): p for p in PACKAGE.glob("*.py")}
+    sources |= {f"_kernels.{p.stem}": p for p in PACKAGE.glob("_kernels/*.pxd")}
+    sources |= {f"_kernels.{p.stem}": p for p in PACKAGE.glob("_kernels/*.pyx")}
+    assert set(sources) <= set(ORDER)
+    for name, path in sources.items():
+        imported = python_imports(path) if path.suffix == ".py" else cython_imports(path)
+        for target in imported:
+            assert not re.match(r"(tests|bench)\b", target), f"{name} imports {target}"
+            target = target.removeprefix("fastnn.")
+            if target in ORDER:
+                assert ORDER.index(target) < ORDER.index(name), f"{name} imports {target}, which stands below it"
+
+
+def installed_from_a_wheel():
+    return not any("__editable__" in str(f) for f in importlib.metadata.files("fastnn-kernels"))
+
+
+wheel = pytest.mark.skipif(not installed_from_a_wheel(), reason="an editable install holds the whole source folder")
+
+
+@wheel
+def test_the_package_is_the_installed_one():
+    assert Path(sysconfig.get_path("platlib")) in PACKAGE.parents
+
+
+@wheel
+def test_the_wheel_holds_what_it_should_and_nothing_else():
+    files = {f.as_posix() for f in importlib.metadata.files("fastnn-kernels") if "__pycache__" not in f.as_posix()}
+    inside = {f.removeprefix("fastnn/") for f in files if f.startswith("fastnn/")}
+    assert {"py.typed", "_kernels/loops.pxd", "_kernels/vmath.pxd", "_kernels/cpu.pyi"} <= inside
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    built = {f.removesuffix(suffix) for f in inside if f.endswith(suffix)}
+    expected = {"x86_64_v2", "x86_64_v3", "x86_64_v4"} if cpu.instruction_sets() != ("generic",) else {"generic"}
+    assert built == {f"_kernels/{name}" for name in {"cpu", *expected}}
+    assert all(f"{name}.pyi" in inside for name in built)
+    assert {Path(f).suffix for f in inside} == {".py", ".pyi", ".pxd", ".typed", Path(suffix).suffix}
+    assert not any(f.startswith(("tests/", "bench/")) for f in files)
+
+
+def test_numpy_is_the_only_dependency_at_run_time():
+    required = importlib.metadata.requires("fastnn-kernels")
+    assert [r for r in required if "extra" not in r] == ["numpy>=2.0"]
+
+
+def test_import_loads_nothing_heavy():
+    code = "import sys, fastnn; print(*sorted({m.split('.')[0] for m in sys.modules}))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert not {"rich", "sklearn", "scipy", "Cython", "setuptools", "matplotlib", "torch"} & set(run.stdout.split())
+
+
+SETUP = """
+import numpy
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+setup(ext_modules=cythonize([Extension("theirs", ["theirs.pyx"])], quiet=True))
+"""
+
+THEIRS = """
+from fastnn._kernels cimport loops
+from fastnn._kernels.vmath cimport exp32
+
+def relu(const double[::1] x, double[::1] y):
+    loops.relu(&x[0], &y[0], x.shape[0])
+
+def softmax(const float[:, ::1] x, float[:, ::1] y):
+    with nogil:
+        loops.softmax(&x[0, 0], &y[0, 0], x.shape[0], x.shape[1])
+
+def exp(float x):
+    return exp32(x)
+"""
+
+USE = """
+import numpy as np, theirs, fastnn
+x = np.linspace(-2, 2, 50)
+y = np.empty_like(x)
+theirs.relu(x, y)
+assert (y == np.maximum(x, 0)).all()
+x = np.random.default_rng(0).standard_normal((7, 33)).astype("f")
+y = np.empty_like(x)
+theirs.softmax(x, y)
+np.testing.assert_allclose(y, fastnn.softmax(x), rtol=1e-6)
+assert abs(theirs.exp(1.0) - np.e) < 1e-6 and theirs.exp(-200.0) == 0 and theirs.exp(200.0) == np.inf
+"""
+
+
+@wheel
+def test_another_project_can_cimport_the_loops(tmp_path):
+    pytest.importorskip("Cython")
+    (tmp_path / "setup.py").write_text(SETUP)
+    (tmp_path / "theirs.pyx").write_text("# cython: language_level=3\n" + THEIRS)
+    build = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+    run = subprocess.run(build, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    subprocess.run(
+        [sys.executable, "-c", USE], cwd=tmp_path, check=True, timeout=60, env={**os.environ, "PYTHONPATH": ""}
+    )
