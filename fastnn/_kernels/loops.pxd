@@ -187,7 +187,7 @@ cdef inline void sigmoid_backward(const real* dout, const real* y, real* dx, Py_
 # ---------------------------------------------------------------- row by row
 
 cdef inline void divide(real* y, Sum divisor, Py_ssize_t n) noexcept nogil:
-    """IN and OUT y (n,).  By the product with the reciprocal, taken in two parts so that it is as good as a division."""
+    """IN and OUT y (n,).  A product with the reciprocal, which is taken in two parts to be as good as a division."""
     cdef double reciprocal = 1.0 / value(divisor)
     cdef real high = <real> reciprocal, low
     cdef Py_ssize_t i
