@@ -17,7 +17,7 @@ NAMES = fastnn.backends()
 
 def python(code, **environment):
     return subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-P", "-c", code],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,

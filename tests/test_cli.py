@@ -79,7 +79,7 @@ def test_missing_data_is_one_line(tmp_path, capsys):
 @pytest.mark.parametrize("missing", ["rich", "sklearn"])
 def test_without_the_demo_extra_one_line_says_what_to_install(missing):
     code = f"import sys; sys.modules[{missing!r}] = None; from fastnn.cli import main; sys.exit(main(['compare']))"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    run = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert run.returncode == 2
     assert len(run.stderr.splitlines()) == 1 and 'pip install "fastnn-kernels[demo]"' in run.stderr
 
@@ -95,6 +95,6 @@ def test_the_installed_command_runs(command, tmp_path):
 def test_help_does_not_need_the_demo_extra():
     code = "import sys; sys.modules['rich'] = None; from fastnn.cli import main; main(['--help'])"
     run = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, env=dict(os.environ), check=False
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=60, env=dict(os.environ), check=False
     )
     assert run.returncode == 0 and "compare" in run.stdout

@@ -105,7 +105,7 @@ def test_numpy_is_the_only_dependency_at_run_time():
 
 def test_import_loads_nothing_heavy():
     code = "import sys, fastnn; print(*sorted({m.split('.')[0] for m in sys.modules}))"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    run = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert not {"rich", "sklearn", "scipy", "Cython", "setuptools", "matplotlib", "torch"} & set(run.stdout.split())
 
 
