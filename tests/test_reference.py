@@ -109,6 +109,16 @@ def test_kernels_sigmoid_is_the_logistic_function(kernels):
     assert ulps(kernels.sigmoid(single), exactly(lambda x: 1 / (1 + mp.exp(-x)), single).astype(np.float32)) <= 2
 
 
+def test_kernels_sigmoid_over_the_bit_patterns_of_float32(kernels):
+    x = np.arange(0, 2**32, 1021, dtype=np.uint64).astype(np.uint32).view(np.float32)
+    x = x[np.isfinite(x)]
+    wide = x.astype(np.float64)
+    e = np.exp(-np.abs(wide))
+    truth = np.where(wide >= 0, 1, e) / (1 + e)
+    spacing = np.spacing(truth.astype(np.float32)).astype(np.float64)
+    assert np.max(np.abs(kernels.sigmoid(x) - truth) / spacing) <= 2
+
+
 def test_kernels_exp_is_the_exponential(kernels):
     # Beside a logit of 0 the softmax of x < -40 is e^x, divided by a sum that rounds to 1.
     for dtype, lowest in ((np.float32, -103), (np.float64, -745)):
