@@ -1,0 +1,1 @@
+"""Benchmarks: every op against the ways people have now, side by side in one process."""

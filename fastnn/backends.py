@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from importlib import import_module
-from importlib.metadata import version
 from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
@@ -132,6 +131,8 @@ def use(backend: Any) -> Iterator[None]:
 
 def config() -> dict[str, Any]:
     """What `show_config` prints, as a dict of plain values."""
+    from importlib.metadata import version  # costs more than the rest of the import
+
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     return {
         "fastnn": version("fastnn-kernels"),

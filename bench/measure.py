@@ -1,0 +1,44 @@
+"""Times in one process: interleaved, after warm-up, the median of several batches, results checked equal first."""
+
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+
+
+def first_array(result):
+    """A result of any peer as one float64 array, for the check."""
+    if isinstance(result, tuple):
+        result = result[-1] if getattr(result[0], "ndim", 0) == 0 else result[0]
+    return np.asarray(result, dtype=np.float64)
+
+
+def assert_equal(result, expected, dtype, what):
+    tolerance = 2e-5 if dtype == np.float32 else 1e-12
+    result, expected = first_array(result), first_array(expected)
+    if result.shape != expected.shape:
+        return  # a peer that gives the loss alone
+    np.testing.assert_allclose(result, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max(), err_msg=what)
+
+
+def batch_seconds(call, number):
+    start = perf_counter()
+    for _ in range(number):
+        call()
+    return perf_counter() - start
+
+
+def times(calls, *, batch, rounds):
+    """Seconds a call for each of `calls`, a dict of functions, in batches of about `batch` seconds."""
+    numbers = {}
+    for name, call in calls.items():
+        call()
+        number = 1
+        while (took := batch_seconds(call, number)) < batch / 4 and number < 1_000_000:
+            number *= 4
+        numbers[name] = max(1, round(number * batch / max(took, 1e-9)))
+    samples = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            samples[name].append(batch_seconds(call, numbers[name]) / numbers[name])
+    return {name: median(values) for name, values in samples.items()}
