@@ -15,7 +15,6 @@ from rich.console import Console  # noqa: E402
 from rich.progress import Progress  # noqa: E402
 from rich.table import Table  # noqa: E402
 
-import fastnn  # noqa: E402
 from bench import measure  # noqa: E402
 from fastnn import ops  # noqa: E402
 from fastnn.backends import config  # noqa: E402
@@ -45,6 +44,31 @@ def run_cell(op, dtype, shape, available, *, batch, rounds):
     return measure.times(calls, batch=batch, rounds=rounds)
 
 
+README = Path(__file__).parents[1] / "README.md"
+BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
+README_SHAPE = (256, 1024)
+
+
+def markdown(rows, names):
+    """The README's table: one shape, both dtypes, fastnn in bold."""
+    lines = [
+        "| op, 256 x 1024 | dtype | **fastnn** | " + " | ".join(names) + " |",
+        "|---|---" + "|---:" * (1 + len(names)) + "|",
+    ]
+    for row in rows:
+        if row["shape"] == README_SHAPE:
+            cells = [f"{1e6 * row['seconds'][n]:.3g}" if n in row["seconds"] else "" for n in names]
+            ours = f"**{1e6 * row['seconds']['fastnn']:.3g}**"
+            lines.append(f"| {' | '.join([row['op'], row['dtype'], ours, *cells])} |")
+    return "\n".join(lines)
+
+
+def write_readme(text):
+    before, _, rest = README.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    README.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+
+
 def geometric_mean(values):
     return float(np.exp(np.mean(np.log(values)))) if values else float("nan")
 
@@ -70,9 +94,7 @@ def table(rows, names):
 
 
 def summary(rows):
-    fastest = [
-        min(s for n, s in row["seconds"].items() if n != "fastnn") / row["seconds"]["fastnn"] for row in rows
-    ]
+    fastest = [min(s for n, s in row["seconds"].items() if n != "fastnn") / row["seconds"]["fastnn"] for row in rows]
     numpy = [
         row["seconds"]["NumPy layers"] / row["seconds"]["fastnn"] for row in rows if "NumPy layers" in row["seconds"]
     ]
@@ -88,6 +110,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer shapes, shorter batches")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
+    parser.add_argument("--readme", action="store_true", help="put the table of one shape into README.md")
     parser.add_argument("--op", action="append", choices=TIMED, help="only this op (may be repeated)")
     options = parser.parse_args(argv)
     console = Console(width=None if sys.stdout.isatty() else 150)
@@ -105,14 +128,15 @@ def main(argv=None):
     header = config() | {"peers": versions, "not installed": missing}
     for key in ("cpu", "backend", "threads", "fastnn", "python", "blas", "peers", "not installed"):
         console.print(f"{key}: {header[key]}", highlight=False)
-    console.print(table(rows, [name for name in available]))
+    console.print(table(rows, list(available)))
     for key, value in summary(rows).items():
         console.print(f"{key}: {value:.4g}", highlight=False)
+    if options.readme:
+        write_readme(markdown(rows, list(available)))
     if options.json:
         options.json.write_text(json.dumps({"version": 1, "header": header, "rows": rows, "summary": summary(rows)}))
     return 0
 
 
 if __name__ == "__main__":
-    assert fastnn.backends()
     sys.exit(main())

@@ -41,9 +41,9 @@ def numpy_peer(op, args):
         "softmax_backward": lambda made=layer(numpy_layers.Softmax, out=args[-1]): made.backward(x),
         "cross_entropy_error": lambda: numpy_layers.cross_entropy_error(x, args[1]),
         "softmax_cross_entropy": lambda: numpy_layers.SoftmaxWithLoss().forward(x, args[1]),
-        "softmax_cross_entropy_backward": lambda made=layer(
-            numpy_layers.SoftmaxWithLoss, y=x, t=args[-1]
-        ): made.backward(),
+        "softmax_cross_entropy_backward": lambda made=layer(numpy_layers.SoftmaxWithLoss, y=x, t=args[-1]): (
+            made.backward()
+        ),
         "bias_grad": lambda: np.sum(x, axis=0),
         "add_bias": lambda: x + args[1],
     }
