@@ -23,29 +23,26 @@ def limit_threads():
 
 def numpy_peer(op, args):
     """The layers as the books write them."""
-
-    def layer(layer_class, **state):
-        made = layer_class()
-        vars(made).update(state)
-        return made
-
-    x = args[0]
+    x, last_arg = args[0], args[-1]
+    relu, sigmoid, softmax = numpy_layers.Relu(), numpy_layers.Sigmoid(), numpy_layers.Softmax()
+    last = numpy_layers.SoftmaxWithLoss()
+    relu.mask = sigmoid.out = softmax.out = last.t = last_arg
+    last.y = x
+    # the books' backward writes into dout: it gets the same array again, so that no copy is charged to it
+    dout = x.copy() if op == "relu_backward" else x
     calls = {
-        "relu": lambda: numpy_layers.Relu().forward(x),
-        "relu_with_mask": lambda: numpy_layers.Relu().forward(x),
-        # the books' backward writes into dout: a copy would be charged to them, so they get the same array again
-        "relu_backward": lambda made=layer(numpy_layers.Relu, mask=args[-1]), dout=x.copy(): made.backward(dout),
-        "sigmoid": lambda: numpy_layers.Sigmoid().forward(x),
-        "sigmoid_backward": lambda made=layer(numpy_layers.Sigmoid, out=args[-1]): made.backward(x),
-        "softmax": lambda: numpy_layers.softmax(x),
-        "softmax_backward": lambda made=layer(numpy_layers.Softmax, out=args[-1]): made.backward(x),
+        "relu": lambda: relu.forward(x),
+        "relu_with_mask": lambda: relu.forward(x),
+        "relu_backward": lambda: relu.backward(dout),
+        "sigmoid": lambda: sigmoid.forward(x),
+        "sigmoid_backward": lambda: sigmoid.backward(x),
+        "softmax": lambda: softmax.forward(x),
+        "softmax_backward": lambda: softmax.backward(x),
         "cross_entropy_error": lambda: numpy_layers.cross_entropy_error(x, args[1]),
-        "softmax_cross_entropy": lambda: numpy_layers.SoftmaxWithLoss().forward(x, args[1]),
-        "softmax_cross_entropy_backward": lambda made=layer(numpy_layers.SoftmaxWithLoss, y=x, t=args[-1]): (
-            made.backward()
-        ),
+        "softmax_cross_entropy": lambda: last.forward(x, last_arg),
+        "softmax_cross_entropy_backward": lambda: last.backward(),
         "bias_grad": lambda: np.sum(x, axis=0),
-        "add_bias": lambda: x + args[1],
+        "add_bias": lambda: x + last_arg,
     }
     return calls.get(op)
 
