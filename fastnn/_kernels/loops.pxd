@@ -6,8 +6,8 @@ overlap.  N rows of C (or M) columns; `real` is float32 or float64.
 (A) A long sum is taken in columns: LANES interleaved partial sums, as wide as vectors want them.  DEPTH rows are added
     in `real`, then in double with the rounding errors carried along (Knuth's two-sum), so that the error does not grow
     with the length.
-(B) Rows shorter than a vector are handled several at a time: softmax takes its exponentials over a block of rows at
-    once, the column loops view k rows of M columns as one row of k M.
+(B) Rows too short for vectors are handled several at a time: softmax turns LANES rows of up to SHORT columns on their
+    side, so that the vectors run across rows; the column loops view k rows of M columns as one row of k M.
 """
 
 from libc.math cimport INFINITY
@@ -18,9 +18,10 @@ from fastnn._kernels.vmath cimport exp_of_nonpositive, fma64, log, multiply_add,
 
 cdef enum:
     LANES = 32
+    SHORT = 64
     DEPTH = 16
     TILE = 256
-    BLOCK = 4096
+    BLOCK = 1024
 
 
 # ---------------------------------------------------------------- sums
@@ -115,14 +116,20 @@ cdef inline Sum sum_of(const real* x, Py_ssize_t n) noexcept nogil:
 cdef inline double dot_of(const real* x, const real* y, Py_ssize_t n) noexcept nogil:
     """IN x, y (n,)."""
     cdef Sum s = Sum(0, 0)
-    cdef real products[TILE]
+    cdef real products[BLOCK]
+    cdef double even = 0, odd = 0
     cdef Py_ssize_t i = 0, k, width
+    if n < LANES:
+        for k in range(n // 2):
+            even += x[2 * k] * y[2 * k]
+            odd += x[2 * k + 1] * y[2 * k + 1]
+        return even + odd + (x[n - 1] * y[n - 1] if n % 2 else 0)
     while i < n:
-        width = min(TILE, n - i)
+        width = min(BLOCK, n - i)
         for k in range(width):
             products[k] = x[i + k] * y[i + k]
         s = plus(s, value(sum_of(<const real*> products, width)))
-        i += TILE
+        i += BLOCK
     return value(s)
 
 
@@ -199,38 +206,85 @@ cdef inline void divide(real* y, Sum divisor, Py_ssize_t n) noexcept nogil:
         y[i] = multiply_add(y[i], high, y[i] * low)
 
 
-cdef inline void subtract_max(const real* x, real* y, Py_ssize_t rows, Py_ssize_t C) noexcept nogil:
-    """IN x (rows, C), OUT y (rows, C), in place allowed."""
-    cdef Py_ssize_t n, i
-    cdef real largest
-    for n in range(rows):
-        largest = max_of(x + n * C, C)
-        for i in range(n * C, n * C + C):
-            y[i] = x[i] - largest
-
-
-cdef inline void exponentials(real* y, Py_ssize_t n) noexcept nogil:
+cdef inline void softmax_row(const real* x, real* y, Py_ssize_t C, real* largest, Sum* total) noexcept nogil:
+    """IN x (C,), OUT y (C,), in place allowed, and what the row was shifted and divided by."""
     cdef Py_ssize_t i
-    for i in range(n):
-        y[i] = exp_of_nonpositive(y[i])
+    largest[0] = max_of(x, C)
+    for i in range(C):
+        y[i] = exp_of_nonpositive(x[i] - largest[0])
+    total[0] = sum_of(<const real*> y, C)
+    divide(y, total[0], C)
 
 
-cdef inline Py_ssize_t rows_in_block(Py_ssize_t C) noexcept nogil:
-    """How many rows are worked on at a time: at most TILE of them, about BLOCK numbers, at least one row."""
-    return max(1, min(TILE, BLOCK // max(1, C)))
+cdef inline void softmax_side_by_side(
+    const real* x, real* y, Py_ssize_t C, real* largest, Sum* total
+) noexcept nogil:
+    """IN x (LANES, C), OUT y (LANES, C), C <= SHORT, in place allowed; largest, total (LANES,)."""
+    cdef real e[SHORT * LANES]
+    cdef double totals[LANES]
+    cdef double errors[LANES]
+    cdef real high[LANES]
+    cdef real low[LANES]
+    cdef double sum_, kept, reciprocal
+    cdef Py_ssize_t i, k
+    for k in range(LANES):
+        for i in range(C):
+            e[i * LANES + k] = x[k * C + i]
+    for k in range(LANES):
+        largest[k] = -INFINITY
+        totals[k] = 0
+        errors[k] = 0
+    for i in range(C):
+        for k in range(LANES):
+            largest[k] = e[i * LANES + k] if e[i * LANES + k] > largest[k] else largest[k]
+    for i in range(C):
+        for k in range(LANES):
+            e[i * LANES + k] = exp_of_nonpositive(e[i * LANES + k] - largest[k])
+    for i in range(C):
+        for k in range(LANES):
+            sum_ = totals[k] + e[i * LANES + k]
+            if real is double:
+                kept = sum_ - totals[k]
+                errors[k] += (totals[k] - (sum_ - kept)) + (<double> e[i * LANES + k] - kept)
+            totals[k] = sum_
+    for k in range(LANES):
+        total[k] = Sum(totals[k], errors[k])
+        reciprocal = 1.0 / totals[k]
+        high[k] = <real> reciprocal
+        if real is float:
+            low[k] = <real> (reciprocal - <double> high[k])
+        else:
+            low[k] = (fma64(-totals[k], reciprocal, 1.0) - errors[k] * reciprocal) * reciprocal
+    for i in range(C):
+        for k in range(LANES):
+            e[i * LANES + k] = multiply_add(e[i * LANES + k], high[k], e[i * LANES + k] * low[k])
+    for k in range(LANES):
+        for i in range(C):
+            y[k * C + i] = e[i * LANES + k]
+
+
+cdef inline void softmax_rows(
+    const real* x, real* y, Py_ssize_t rows, Py_ssize_t C, real* largest, Sum* total
+) noexcept nogil:
+    """IN x (rows, C), OUT y (rows, C), in place allowed; largest, total (rows,)."""
+    cdef Py_ssize_t n = 0
+    if C <= SHORT:
+        while n + LANES <= rows:
+            softmax_side_by_side(x + n * C, y + n * C, C, largest + n, total + n)
+            n += LANES
+    while n < rows:
+        softmax_row(x + n * C, y + n * C, C, largest + n, total + n)
+        n += 1
 
 
 cdef inline void softmax(const real* x, real* y, Py_ssize_t N, Py_ssize_t C) noexcept nogil:
     """IN x (N, C), OUT y (N, C), in place allowed."""
-    cdef Py_ssize_t first, rows, n, step = rows_in_block(C)
-    first = 0
+    cdef real largest[TILE]
+    cdef Sum total[TILE]
+    cdef Py_ssize_t first = 0
     while first < N:
-        rows = min(step, N - first)
-        subtract_max(x + first * C, y + first * C, rows, C)
-        exponentials(y + first * C, rows * C)
-        for n in range(first, first + rows):
-            divide(y + n * C, sum_of(<const real*> y + n * C, C), C)
-        first += step
+        softmax_rows(x + first * C, y + first * C, min(TILE, N - first), C, largest, total)
+        first += TILE
 
 
 cdef inline void softmax_backward(
@@ -269,16 +323,15 @@ cdef inline double sum_of_logs(real* p, Py_ssize_t n) noexcept nogil:
     return value(sum_of(<const real*> p, n))
 
 
-cdef inline double weighted_sum(const real* t, const real* x, Py_ssize_t n) noexcept nogil:
-    """IN t, x (n,).  sum t x over the t that are not 0: an infinite x counts for nothing there."""
+cdef inline double weighted_sum(const real* t, const real* x, real shift, Py_ssize_t n) noexcept nogil:
+    """IN t, x (n,).  sum t (x - shift) over the t that are not 0: an infinite x counts for nothing there."""
     cdef Sum s = Sum(0, 0)
     cdef real counted[TILE]
-    cdef Py_ssize_t i, k, width
-    i = 0
+    cdef Py_ssize_t i = 0, k, width
     while i < n:
         width = min(TILE, n - i)
         for k in range(width):
-            counted[k] = <real> 0 if t[i + k] == 0 else x[i + k]
+            counted[k] = <real> 0 if t[i + k] == 0 else x[i + k] - shift
         s = plus(s, dot_of(t + i, <const real*> counted, width))
         i += TILE
     return value(s)
@@ -288,13 +341,12 @@ cdef inline double weighted_logs(const real* t, const real* y, real eps, Py_ssiz
     """IN t, y (n,).  sum t log(y + eps) over the t that are not 0."""
     cdef Sum s = Sum(0, 0)
     cdef real logs[TILE]
-    cdef Py_ssize_t i, k, width
-    i = 0
+    cdef Py_ssize_t i = 0, k, width
     while i < n:
         width = min(TILE, n - i)
         for k in range(width):
             logs[k] = log(y[i + k] + eps)
-        s = plus(s, weighted_sum(t + i, <const real*> logs, width))
+        s = plus(s, weighted_sum(t + i, <const real*> logs, <real> 0, width))
         i += TILE
     return value(s)
 
@@ -354,26 +406,26 @@ cdef inline double softmax_cross_entropy_labels(
     """IN x (N, C), t (N,), OUT y (N, C) = softmax(x), in place allowed."""
     cdef Sum s = Sum(0, 0)
     cdef real p[TILE]
-    cdef Py_ssize_t first, rows, n, step = rows_in_block(C)
-    cdef real* y_n
-    cdef Sum total
-    cdef double shifted, logs
-    first = 0
+    cdef real largest[TILE]
+    cdef Sum total[TILE]
+    cdef Py_ssize_t first = 0, rows, n
+    cdef double shifted
     while first < N:
-        rows = min(step, N - first)
-        subtract_max(x + first * C, y + first * C, rows, C)
-        shifted = 0
-        for n in range(first, first + rows):
-            shifted += <double> y[n * C + t[n]]
-        exponentials(y + first * C, rows * C)
+        rows = min(TILE, N - first)
         for n in range(rows):
-            y_n = y + (first + n) * C
-            total = sum_of(<const real*> y_n, C)
-            divide(y_n, total, C)
-            p[n] = <real> value(total) if eps == 0 else y_n[t[first + n]] + eps
-        logs = sum_of_logs(p, rows)
-        s = plus(s, shifted - logs if eps == 0 else logs)
-        first += step
+            p[n] = x[(first + n) * C + t[first + n]]
+        softmax_rows(x + first * C, y + first * C, rows, C, largest, total)
+        if eps == 0:
+            shifted = 0
+            for n in range(rows):
+                shifted += <double> (p[n] - largest[n])
+                p[n] = <real> value(total[n])
+            s = plus(s, shifted - sum_of_logs(p, rows))
+        else:
+            for n in range(rows):
+                p[n] = y[(first + n) * C + t[first + n]] + eps
+            s = plus(s, sum_of_logs(p, rows))
+        first += TILE
     return -value(s) / N
 
 
@@ -382,23 +434,20 @@ cdef inline double softmax_cross_entropy_targets(
 ) noexcept nogil:
     """IN x, t (N, C), OUT y (N, C) = softmax(x), in place allowed."""
     cdef Sum s = Sum(0, 0)
-    cdef Py_ssize_t n
-    cdef real* y_n
-    cdef const real* t_n
+    cdef real largest
     cdef Sum total
+    cdef Py_ssize_t n
+    cdef const real* x_n
+    cdef const real* t_n
     for n in range(N):
-        y_n = y + n * C
-        t_n = t + n * C
-        subtract_max(x + n * C, y_n, 1, C)
+        x_n, t_n = x + n * C, t + n * C
         if eps == 0:
-            s = plus(s, weighted_sum(t_n, <const real*> y_n, C))
-        exponentials(y_n, C)
-        total = sum_of(<const real*> y_n, C)
-        divide(y_n, total, C)
+            s = plus(s, weighted_sum(t_n, x_n, max_of(x_n, C), C))
+        softmax_row(x_n, y + n * C, C, &largest, &total)
         if eps == 0:
             s = plus(s, -value(sum_of(t_n, C)) * log(value(total)))
         else:
-            s = plus(s, weighted_logs(t_n, <const real*> y_n, eps, C))
+            s = plus(s, weighted_logs(t_n, <const real*> y + n * C, eps, C))
     return -value(s) / N
 
 
