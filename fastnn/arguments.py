@@ -35,7 +35,7 @@ def same_shape(name: str, array: Array, other_name: str, other: Array) -> None:
 
 
 def boolean_mask(mask: npt.ArrayLike, dout: Array) -> Array:
-    array = np.asarray(mask)
+    array = numeric("mask", mask)
     if array.dtype != np.bool_:
         raise TypeError(f"mask must be an array of bool, not of dtype {array.dtype}")
     same_shape("mask", array, "dout", dout)
@@ -51,20 +51,28 @@ def bias(b: npt.ArrayLike, x: Array) -> Array:
 
 
 def epsilon(eps: float) -> float:
-    value = float(eps)
-    if not 0 <= value < np.inf:
+    if not isinstance(eps, (int, float, np.integer, np.floating)):
+        raise TypeError(f"eps must be a number, not {eps!r}")
+    if not 0 <= eps < np.inf:
         raise ValueError(f"eps must be a finite number of at least 0, not {eps!r}")
-    return value
+    return _float("eps", eps)
+
+
+def _float(name: str, number: Any) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        raise ValueError(f"{name} is too large for a float: {number:#x}"[:80]) from None
 
 
 def upstream(dout: Any) -> Any:
     """The gradient of a loss: one number.  A Python number stays one, so that it does not widen the result."""
     if type(dout) in (int, float):
-        return dout
+        return _float("dout", dout)
     array = numeric("dout", dout)
     if array.ndim:
         raise ValueError(f"dout must be a single number for a loss, but its shape is {array.shape}")
-    return array[()] if array.dtype.kind == "f" else int(array)
+    return array[()] if array.dtype.kind == "f" else float(array)
 
 
 def targets(name: str, y: Array, t: npt.ArrayLike) -> tuple[Array, bool]:
@@ -108,20 +116,29 @@ def output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Arra
     if out.shape != shape:
         raise ValueError(f"out has shape {out.shape}, but the result has shape {shape}")
     if not out.flags.c_contiguous:
-        raise ValueError("out must be C-contiguous")
+        raise ValueError(f"out must be C-contiguous, but its shape is {out.shape} and its strides are {out.strides}")
     if not out.flags.aligned:
-        raise ValueError("out must be aligned")
+        raise ValueError(f"out must be aligned, but its memory begins at {out.ctypes.data:#x}")
     if not out.flags.writeable:
-        raise ValueError("out is read-only")
+        raise ValueError("out must be writeable, but it is read-only")
     for x in inputs:
         if x is not out and np.may_share_memory(x, out):
             itself = x.ctypes.data == out.ctypes.data and x.dtype == dtype and x.shape == shape and x.flags.c_contiguous
-            if not itself and np.shares_memory(x, out):
-                raise ValueError("out overlaps an input in part: it must be the input itself or memory of its own")
+            if not itself and _overlap(x, out):
+                raise ValueError(
+                    f"out overlaps an input of shape {x.shape} in part: it must be that input or memory of its own"
+                )
     return out
 
 
 def clear_of(out: Array, t: npt.ArrayLike) -> None:
     """For an op that still reads `t` when it writes `out`."""
-    if isinstance(out, np.ndarray) and np.shares_memory(out, np.asarray(t)):
+    if _overlap(np.asarray(t), out):
         raise ValueError("out overlaps t, which is still read when out is written")
+
+
+def _overlap(x: Array, out: Array) -> bool:
+    try:
+        return np.shares_memory(x, out, max_work=100_000)  # type: ignore[arg-type]
+    except np.exceptions.TooHardError:
+        return True

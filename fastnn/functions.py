@@ -54,7 +54,7 @@ def step_function(x: npt.ArrayLike) -> Array:
     y : ndarray of int, shape of `x`
         0 at 0 and at NaN.
     """
-    return np.asarray(arguments.numeric("x", x) > 0, dtype=int)
+    return np.asarray(arguments.numeric("x", x) > 0, dtype=int)[()]
 
 
 def relu_grad(x: npt.ArrayLike) -> Array:
@@ -110,7 +110,8 @@ def mean_squared_error(y: npt.ArrayLike, t: npt.ArrayLike) -> Any:
     y, t = _pair(y, t)
     if y.size == 0:
         raise ValueError(f"y is empty, its shape is {y.shape}: a mean needs at least one element")
-    return 0.5 * np.mean((y - t) ** 2)
+    with np.errstate(all="ignore"):
+        return 0.5 * np.mean((y - t) ** 2)
 
 
 def sum_squared_error(y: npt.ArrayLike, t: npt.ArrayLike) -> Any:
@@ -131,14 +132,15 @@ def sum_squared_error(y: npt.ArrayLike, t: npt.ArrayLike) -> Any:
     L : NumPy scalar
     """
     y, t = _pair(y, t)
-    return 0.5 * np.sum((y - t) ** 2)
+    with np.errstate(all="ignore"):
+        return 0.5 * np.sum((y - t) ** 2)
 
 
 def _pair(y: npt.ArrayLike, t: npt.ArrayLike) -> tuple[Array, Array]:
     y, t = arguments.numeric("y", y), arguments.numeric("t", t)
     arguments.same_shape("y", y, "t", t)
-    # Unsigned integers and booleans have no differences of their own.
-    return y.astype(np.result_type(y, np.int8), copy=False), t.astype(np.result_type(t, np.int8), copy=False)
+    # The square of a difference of integers can leave their range.
+    return (y, t) if y.dtype.kind == t.dtype.kind == "f" else (y.astype(np.float64), t.astype(np.float64))
 
 
 def cross_entropy_error(y: npt.ArrayLike, t: npt.ArrayLike) -> Any:

@@ -35,8 +35,8 @@ def numerical_gradient(f: Callable[[], Any], x: Array, *, h: float = 1e-4) -> Ar
     ----------
     "Deep Learning from Scratch", section 4.4.
     """
-    if not np.issubdtype(x.dtype, np.floating):
-        raise TypeError(f"x must be of a floating dtype, not {x.dtype}")
+    if not isinstance(x, np.ndarray) or x.dtype.kind != "f":
+        raise TypeError(f"x must be an ndarray of floats, not {getattr(x, 'dtype', type(x).__name__)}")
     g = np.empty_like(x)
     for i in np.ndindex(x.shape):
         kept = x[i]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastnn import ops
+from fastnn import arguments, ops
 from fastnn.arguments import Array
 
 __all__ = ["Affine", "CrossEntropyError", "Relu", "Sigmoid", "Softmax", "SoftmaxWithLoss"]
@@ -141,8 +141,8 @@ class Affine:
         self.params: list[Any] = [W, b]
         self.x: Any = None
         self._batch: tuple[int, ...] = ()
-        self._has_run = False
-        self._fresh: list[Any] = [None, None]
+        # What dW and db show: None before the first backward, then fresh arrays, or the buffers once there are any.
+        self._gradients: list[Any] = [None, None]
         self._buffers: list[Array] | None = None
 
     def forward(self, x: npt.ArrayLike) -> Array:
@@ -159,12 +159,13 @@ class Affine:
         -------
         y : ndarray, shape (N, M), (M,) or (..., M)
         """
-        W, b = self.params
-        self.x = np.asarray(x)
-        self._batch = _batch_of(self.x, W)
-        y = ops.dot(self._rows(), W)
-        y = ops.add_bias(y, b, out=y if y.dtype == getattr(b, "dtype", None) else None)
-        return y if y.shape[:-1] == self._batch else y.reshape(*self._batch, -1)
+        x = arguments.numeric("x", x)
+        W, b = self._checked_params()
+        batch = _batch_of(x, W)
+        y = ops.dot(_as_rows(x, batch, W.shape[0]), W)
+        y = ops.add_bias(y, b, out=y if y.dtype == b.dtype else None)
+        self.x, self._batch = x, batch
+        return _in_batch(y, batch)
 
     def backward(self, dout: npt.ArrayLike) -> Array:
         """
@@ -178,28 +179,35 @@ class Affine:
         -------
         dx : ndarray, shape of forward's `x`
         """
-        W = self.params[0]
-        x = _remembered(self.x)
-        dout = np.asarray(dout)
-        if dout.shape != (*self._batch, W.shape[1]):
-            raise ValueError(f"dout has shape {dout.shape}, but forward gave {(*self._batch, W.shape[1])}")
-        rows, dout = self._rows(), dout.reshape(-1, W.shape[1])
+        x, batch = _remembered(self.x), self._batch
+        dout = arguments.numeric("dout", dout)
+        W, b = self._checked_params()
+        D, M = W.shape
+        if dout.shape != (*batch, M):
+            raise ValueError(f"dout has shape {dout.shape}, but forward gave {(*batch, M)}")
+        rows, dout = _as_rows(x, batch, D), _as_rows(dout, batch, M)
+        db = ops.bias_grad(dout)
         if self._buffers is None:
-            self._fresh = [ops.dot(rows.T, dout), ops.bias_grad(dout)]
+            self._gradients = [ops.dot(rows.T, dout), db]
         else:
-            dW, db = self._buffers
-            if dW.flags.c_contiguous and rows.dtype == dout.dtype == dW.dtype:
-                ops.dot(rows.T, dout, out=dW)
+            dW_buffer, db_buffer = self._buffers
+            _fits("W", dW_buffer, (D, M))
+            _fits("b", db_buffer, b.shape)
+            if dW_buffer.flags.c_contiguous and rows.dtype == dout.dtype == dW_buffer.dtype:
+                ops.dot(rows.T, dout, out=dW_buffer)
             else:
-                dW[...] = ops.dot(rows.T, dout)
-            db[...] = ops.bias_grad(dout)
-        self._has_run = True
-        dx = ops.dot(dout, W.T)
-        return dx if dx.shape == x.shape else dx.reshape(x.shape)
+                dW_buffer[...] = ops.dot(rows.T, dout)
+            db_buffer[...] = db
+            self._gradients = [*self._buffers]
+        return ops.dot(dout, W.T).reshape(x.shape)
 
-    def _rows(self) -> Array:
-        D = self.params[0].shape[0]
-        return self.x if self.x.ndim == 2 and self.x.shape[1] == D else self.x.reshape(-1, D)
+    def _checked_params(self) -> tuple[Array, Array]:
+        W, b = map(np.asarray, self.params)
+        if W.ndim != 2:
+            raise ValueError(f"W must have two dimensions, but its shape is {W.shape}")
+        if b.size != W.shape[1]:
+            raise ValueError(f"b has shape {b.shape}, but W of shape {W.shape} needs ({W.shape[1]},)")
+        return W, b
 
     @property
     def W(self) -> Any:
@@ -220,10 +228,15 @@ class Affine:
     @property
     def grads(self) -> list[Array]:
         if self._buffers is None:
-            self._buffers = [np.zeros_like(p) for p in self.params]
-            if self._has_run:
-                for buffer, gradient in zip(self._buffers, self._fresh, strict=True):
+            buffers = [np.zeros_like(p) for p in self.params]
+            for name, buffer, gradient in zip("Wb", buffers, self._gradients, strict=True):
+                if gradient is not None:
+                    _fits(name, gradient, buffer.shape)
                     buffer[...] = gradient
+            self._buffers = buffers
+            self._gradients = [
+                None if g is None else buffer for g, buffer in zip(self._gradients, buffers, strict=True)
+            ]
         return self._buffers
 
     @property
@@ -243,15 +256,14 @@ class Affine:
         self._set_gradient(1, db)
 
     def _gradient(self, i: int) -> Any:
-        if self._buffers is None:
-            return self._fresh[i]
-        return self._buffers[i].copy() if self._has_run else None
+        gradient = self._gradients[i]
+        return gradient if self._buffers is None or gradient is None else gradient.copy()
 
     def _set_gradient(self, i: int, gradient: Any) -> None:
-        if self._buffers is None:
-            self._fresh[i] = gradient
-        else:
+        if self._buffers is not None and gradient is not None:
             self._buffers[i][...] = gradient
+            gradient = self._buffers[i]
+        self._gradients[i] = gradient
 
 
 class CrossEntropyError(_Plain):
@@ -274,14 +286,15 @@ class CrossEntropyError(_Plain):
 
     def __init__(self, *, eps: float = 1e-7) -> None:
         super().__init__()
-        self.eps = eps
+        self.eps = arguments.epsilon(eps)
         self.y: Any = None
         self.t: Any = None
 
     def forward(self, y: npt.ArrayLike, t: npt.ArrayLike) -> Any:
         """``L = -(1/N) sum_n log(y[n, t_n] + eps)``."""
+        loss = ops.cross_entropy_error(y, t, eps=self.eps)
         self.y, self.t = y, t
-        return ops.cross_entropy_error(y, t, eps=self.eps)
+        return loss
 
     def backward(self, dout: float = 1.0) -> Array:
         """``dy[n, t_n] = -dout / (N (y[n, t_n] + eps))``, 0 elsewhere."""
@@ -311,7 +324,7 @@ class SoftmaxWithLoss(_Plain):
 
     def __init__(self, *, eps: float = 1e-7) -> None:
         super().__init__()
-        self.eps = eps
+        self.eps = arguments.epsilon(eps)
         self.loss: Any = None
         self.y: Any = None
         self.t: Any = None
@@ -343,3 +356,16 @@ def _batch_of(x: Array, W: Array) -> tuple[int, ...]:
     if x.ndim and x.shape[-1] == D:
         return x.shape[:-1]
     raise ValueError(f"x has shape {x.shape}, but W of shape {W.shape} needs {D} numbers in each sample")
+
+
+def _as_rows(x: Array, batch: tuple[int, ...], columns: int) -> Array:
+    return x if x.ndim == 2 and len(batch) == 1 else x.reshape(math.prod(batch), columns)
+
+
+def _in_batch(y: Array, batch: tuple[int, ...]) -> Array:
+    return y if len(batch) == 1 else y.reshape(*batch, y.shape[1])
+
+
+def _fits(name: str, gradient: Array, shape: tuple[int, ...]) -> None:
+    if gradient.size != math.prod(shape) or gradient.shape[-1:] != shape[-1:]:
+        raise ValueError(f"{name} now has shape {shape}, but its gradient has shape {gradient.shape}")

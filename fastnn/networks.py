@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastnn import arguments
 from fastnn import gradient as numerical
 from fastnn.arguments import Array
 from fastnn.layers import Affine, Relu, SoftmaxWithLoss
@@ -57,9 +58,9 @@ class Sequential:
 
     def accuracy(self, x: npt.ArrayLike, t: npt.ArrayLike) -> float:
         """The share of rows, 0 to 1, whose largest output is the label; `t` is class indices or one-hot."""
-        y, t = self.predict(x), np.asarray(t)
-        labels = t.argmax(axis=-1) if t.shape == y.shape else t.reshape(y.shape[:-1])
-        return float(np.mean(y.argmax(axis=-1) == labels))
+        y = self.predict(x)
+        t, one_hot = arguments.targets("y", y, t)
+        return float(np.mean(y.argmax(axis=-1) == (t.argmax(axis=-1) if one_hot else t)))
 
     def gradient(self, x: npt.ArrayLike, t: npt.ArrayLike) -> list[Array]:
         """The gradients of the loss with respect to `params`, by backpropagation: the buffers in `grads`."""

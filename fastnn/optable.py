@@ -69,7 +69,7 @@ OPS = {
             "softmax_backward",
             lambda rng, shape, dtype: (_numbers(rng, shape, dtype), _probabilities(rng, shape, dtype)),
             4,
-            lambda dout, y: (y * (np.abs(dout) + np.sum(np.abs(dout * y), axis=-1, keepdims=True)),),
+            lambda dout, y: (np.abs(y) * (np.abs(dout) + np.sum(np.abs(dout * y), axis=-1, keepdims=True)),),
         ),
         Op(
             "cross_entropy_error",

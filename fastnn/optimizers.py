@@ -45,7 +45,7 @@ class SGD:
 def _pairs(params: Any, grads: Any) -> Iterator[tuple[Array, Array]]:
     if isinstance(params, dict):
         if params.keys() != grads.keys():
-            raise ValueError(f"params has the keys {sorted(params)}, but grads has {sorted(grads)}")
+            raise ValueError(f"params has the keys {[*params]}, but grads has {[*grads]}")
         return ((params[key], grads[key]) for key in params)
     if len(params) != len(grads):
         raise ValueError(f"params has {len(params)} arrays, but grads has {len(grads)}")

@@ -7,10 +7,11 @@ Being what the kernels are held against, it takes the exponentials and logarithm
 the widest dtype there is, and rounds once: NumPy's own float32 exp and log are up to 4 ULP off, and the error of its
 sums grows with their length.
 
-For all ops: arrays of any layout and of any real dtype are accepted, results are C-contiguous, dtypes follow NumPy's
-promotion, arguments are left unchanged.  `out` is an array of the result's shape and dtype, C-contiguous and writeable,
-which is filled and returned; it may be an input itself but may not overlap one in part.  A zero-dimensional result is a
-NumPy scalar.  ValueError for wrong shapes, TypeError for wrong dtypes, IndexError for labels that are no class.
+For all ops but `dot`, which is `numpy.dot`: arrays of any layout and of any real dtype are accepted, results are
+C-contiguous, dtypes follow NumPy's promotion, arguments are left unchanged.  `out` is an array of the result's shape
+and dtype, C-contiguous and writeable, which is filled and returned; it may be an input itself but may not overlap one
+in part.  A zero-dimensional result is a NumPy scalar.  ValueError for wrong shapes, TypeError for wrong dtypes, IndexError
+for labels that are no class.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def relu(x: npt.ArrayLike, *, out: Array | None = None) -> Array:
 
     Returns
     -------
-    y : ndarray, shape and dtype of `x`
+    y : ndarray, shape and dtype of `x`, booleans as integers
         NaN passes through; -0.0 gives 0.0.
 
     References
@@ -127,8 +128,8 @@ def sigmoid(x: npt.ArrayLike, *, out: Array | None = None) -> Array:
     x = arguments.numeric("x", x)
     with np.errstate(all="ignore"):
         e = np.exp(-np.abs(_wide(_floating(x))))
-        y = np.maximum(e, x >= 0) / (1 + e)
-    return _result(y.astype(_floating(x).dtype), out, x)
+        y = (np.maximum(e, x >= 0) / (1 + e)).astype(_floating(x).dtype)
+    return _result(y, out, x)
 
 
 def sigmoid_backward(dout: npt.ArrayLike, y: npt.ArrayLike, *, out: Array | None = None) -> Array:
@@ -180,8 +181,8 @@ def softmax(x: npt.ArrayLike, *, out: Array | None = None) -> Array:
     x = arguments.numeric("x", x, least_ndim=1)
     with np.errstate(all="ignore"):
         e = np.exp(_wide(_minus_max(x)))
-        y = e / _sum(e, axis=-1, keepdims=True)
-    return _result(y.astype(_floating(x).dtype), out, x)
+        y = (e / _wide_sum(e, axis=-1, keepdims=True)).astype(_floating(x).dtype)
+    return _result(y, out, x)
 
 
 def softmax_backward(dout: npt.ArrayLike, y: npt.ArrayLike, *, out: Array | None = None) -> Array:
@@ -244,13 +245,13 @@ def cross_entropy_error(y: npt.ArrayLike, t: npt.ArrayLike, *, eps: float = 1e-7
     ----------
     "Deep Learning from Scratch", section 4.2.
     """
+    eps = arguments.epsilon(eps)
     y = _floating(arguments.numeric("y", y, least_ndim=1))
     t, soft = _targets("y", y, t)
-    eps = arguments.epsilon(eps)
     with np.errstate(all="ignore"):
         logs = np.log(_wide((y if soft else _at_labels(y, t)) + eps))
         terms = np.where(t == 0, 0, t * logs) if soft else logs
-        return np.result_type(y, t if soft else y).type(-_sum(terms) / _rows(y))
+        return np.result_type(y, t if soft else y).type(0 - _wide_sum(terms) / _rows(y))
 
 
 def cross_entropy_error_backward(
@@ -274,11 +275,11 @@ def cross_entropy_error_backward(
     -------
     dy : ndarray, shape of `y`
     """
+    eps, dout = arguments.epsilon(eps), arguments.upstream(dout)
     given = arguments.numeric("y", y, least_ndim=1)
     y = _floating(given)
     labels_or_targets = t
     t, soft = _targets("y", y, t)
-    eps, dout = arguments.epsilon(eps), arguments.upstream(dout)
     with np.errstate(all="ignore"):
         if soft:
             dy = np.where(t == 0, 0, -t * dout / (_rows(y) * (y + eps)))
@@ -317,20 +318,20 @@ def softmax_cross_entropy(
     ----------
     "Deep Learning from Scratch", section 5.6.3.
     """
+    eps = arguments.epsilon(eps)
     x = arguments.numeric("x", x, least_ndim=1)
     labels_or_targets = t
     t, soft = _targets("x", _floating(x), t)
-    eps = arguments.epsilon(eps)
     with np.errstate(all="ignore"):
         shifted = _minus_max(x)
         e = np.exp(_wide(shifted))
-        total = _sum(e, axis=-1, keepdims=True)
+        total = _wide_sum(e, axis=-1, keepdims=True)
         y = (e / total).astype(shifted.dtype)
         logs = shifted - np.log(total) if eps == 0 else np.log(_wide(y + eps))
         terms = np.where(t == 0, 0, t * logs) if soft else _at_labels(logs, t)
-        loss = np.result_type(y, t if soft else y).type(-_sum(terms) / _rows(x))
+        loss = np.result_type(y, t if soft else y).type(0 - _wide_sum(terms) / _rows(x))
     if out is not None:
-        arguments.clear_of(out, labels_or_targets)
+        arguments.clear_of(arguments.output(out, y.shape, y.dtype, x), labels_or_targets)
     return loss, _result(y, out, x)
 
 
@@ -356,11 +357,11 @@ def softmax_cross_entropy_backward(
     -------
     dx : ndarray, shape of `y`
     """
+    dout = arguments.upstream(dout)
     given = arguments.numeric("y", y, least_ndim=1)
     y = _floating(given)
     labels_or_targets = t
     t, soft = _targets("y", y, t)
-    dout = arguments.upstream(dout)
     with np.errstate(all="ignore"):
         if soft:
             difference = y - t
@@ -386,7 +387,8 @@ def bias_grad(dout: npt.ArrayLike, *, out: Array | None = None) -> Array:
     Returns
     -------
     db : ndarray, shape (M,)
-        Integers become 64 bits wide, as in `numpy.sum`; 0 for an empty batch.
+        Integers become 64 bits wide, as in `numpy.sum`; 0 for an empty batch.  Where numbers near the largest float
+        cancel, a partial sum may overflow, as in `numpy.sum`; which one does depends on the backend.
 
     References
     ----------
@@ -394,7 +396,7 @@ def bias_grad(dout: npt.ArrayLike, *, out: Array | None = None) -> Array:
     """
     dout = arguments.numeric("dout", dout, least_ndim=1)
     with np.errstate(all="ignore"):
-        db = _sum(dout[np.newaxis], axis=tuple(range(dout.ndim)))
+        db = _sum(dout.reshape(_rows(dout), dout.shape[-1]), axis=0)
     return _result(db, out, dout)
 
 
@@ -415,10 +417,9 @@ def add_bias(x: npt.ArrayLike, b: npt.ArrayLike, *, out: Array | None = None) ->
     y : ndarray, shape of `x`
     """
     x = arguments.numeric("x", x, least_ndim=1)
-    b = arguments.bias(b, x)
     with np.errstate(all="ignore"):
-        y = x + b
-    return _result(y, out, x, b)
+        y = x + arguments.bias(b, x)
+    return _result(y, out, x, np.asarray(b))
 
 
 def dot(a: npt.ArrayLike, b: npt.ArrayLike, *, out: Array | None = None) -> Array:
@@ -462,10 +463,13 @@ def _wide(x: Array) -> Array:
     return x.astype(np.result_type(x, np.float64), copy=False)
 
 
-def _sum(x: Array, axis: int | tuple[int, ...] | None = None, *, keepdims: bool = False) -> Any:
-    if x.dtype.kind != "f":
-        return np.sum(x, axis=axis, keepdims=keepdims)
-    return np.sum(x, axis=axis, keepdims=keepdims, dtype=np.longdouble).astype(x.dtype)
+def _wide_sum(x: Array, axis: int | None = None, *, keepdims: bool = False) -> Any:
+    return np.sum(x, axis=axis, keepdims=keepdims, dtype=np.longdouble if x.dtype.kind == "f" else None)
+
+
+def _sum(x: Array, axis: int, *, keepdims: bool = False) -> Any:
+    total = _wide_sum(x, axis, keepdims=keepdims)
+    return total.astype(x.dtype.newbyteorder("=")) if x.dtype.kind == "f" else total
 
 
 def _minus_max(x: Array) -> Array:

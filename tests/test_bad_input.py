@@ -1,5 +1,8 @@
 """Every backend refuses the same things with the same errors, and changes nothing."""
 
+import contextlib
+import threading
+
 import numpy as np
 import pytest
 
@@ -62,16 +65,64 @@ def test_a_loss_needs_a_row(kernels, name):
     refused(kernels, name, (np.float64(0.5), 0), ValueError, "at least 1 dimension")
 
 
-@pytest.mark.parametrize("eps", [-1e-7, np.nan, np.inf])
 @pytest.mark.parametrize("name", [n for n in LOSSES if n != "softmax_cross_entropy_backward"])
-def test_eps(kernels, name, eps):
-    refused(kernels, name, (Y, [0, 1, 2, 0]), ValueError, "eps must be", eps=eps)
+def test_eps(kernels, name):
+    for eps in (-1e-7, np.nan, np.inf):
+        refused(kernels, name, (Y, [0, 1, 2, 0]), ValueError, "eps must be a finite number", eps=eps)
+    for eps in ("0.1", None, 1j, np.array([0.1])):
+        refused(kernels, name, (Y, [0, 1, 2, 0]), TypeError, "eps must be a number", eps=eps)
+    refused(kernels, name, (Y, [0, 1, 2, 0]), ValueError, "eps is too large", eps=10**400)
 
 
 @pytest.mark.parametrize("name", ["cross_entropy_error_backward", "softmax_cross_entropy_backward"])
 def test_dout_of_a_loss_is_one_number(kernels, name):
     refused(kernels, name, (Y, [0, 1, 2, 0], np.ones(4)), ValueError, r"dout must be a single number.*\(4,\)")
     refused(kernels, name, (Y, [0, 1, 2, 0], "1"), TypeError, "dout must be an array of real numbers")
+    refused(kernels, name, (Y, [0, 1, 2, 0], 10**400), ValueError, "dout is too large")
+
+
+def test_the_first_of_two_bad_arguments_is_the_same(kernels):
+    refused(kernels, "cross_entropy_error_backward", (Y, [0, 1, 2, 0], "x"), ValueError, "eps must be", eps=-1)
+    t = np.eye(3, dtype=int)
+    refused(kernels, "softmax_cross_entropy", (np.eye(3), t), TypeError, "out has dtype", out=t)
+
+
+class Sly:
+    """Changes the labels while a number is being read from it."""
+
+    def __init__(self, t):
+        self.t = t
+
+    def __array__(self, dtype=None, copy=None):
+        self.t[:] = 2**40
+        return np.array(1.0)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy_error_backward", "softmax_cross_entropy_backward"])
+def test_labels_that_change_while_arguments_are_read(module, name):
+    t = np.zeros(1000, np.intp)
+    with pytest.raises(IndexError, match="1099511627776"):
+        getattr(module, name)(np.full((1000, 10), 0.1), t, Sly(t))
+
+
+def test_labels_that_another_thread_changes(kernels):
+    y, t = np.full((40000, 10), 0.1), np.zeros(40000, np.intp)
+    out, stop = np.empty_like(y), threading.Event()
+
+    def change():
+        while not stop.is_set():
+            t[-1000:] = 2**40
+            t[-1000:] = 0
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        for _ in range(300):
+            with contextlib.suppress(IndexError, RuntimeError):
+                kernels.softmax_cross_entropy_backward(y, t, out=out)
+    finally:
+        stop.set()
+        thread.join()
 
 
 NOT_REAL = [np.array(["a", "b"]), np.array([1j, 2j]), np.array([None, 1]), np.array(["2020"], "M8")]
@@ -96,7 +147,7 @@ def test_shapes_that_do_not_go_together(kernels, dtype):
     refused(kernels, "softmax_backward", (a[0], a), ValueError, "dout has shape")
     refused(kernels, "relu_backward", (a, b > 0), ValueError, "mask has shape")
     refused(kernels, "relu_backward", (a, a), TypeError, "mask must be an array of bool")
-    refused(kernels, "relu_backward", (a, None), TypeError, "mask must be an array of bool")
+    refused(kernels, "relu_backward", (a, None), TypeError, "mask must be an array of real numbers")
     for wrong in (np.ones(4, dtype), np.ones((3, 1), dtype), np.ones((4, 3), dtype), dtype(1)):
         refused(kernels, "add_bias", (a, wrong), ValueError, "b has shape")
 

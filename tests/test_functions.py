@@ -26,8 +26,8 @@ def test_squared_errors():
     y, t = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[0.0, 2.0], [3.0, 1.0]])
     assert fastnn.sum_squared_error(y, t) == 5.0
     assert fastnn.mean_squared_error(y, t) == 1.25
-    small = np.array([3, 5], np.uint8), np.array([5, 3], np.uint8)
-    assert fastnn.sum_squared_error(*small) == 4
+    for dtype, a, b in (("u1", 255, 0), ("i1", 100, -100), ("i4", 50000, 0), ("?", 1, 0)):
+        assert fastnn.sum_squared_error(np.array([a], dtype), np.array([b], dtype)) == 0.5 * (a - b) ** 2
     with pytest.raises(ValueError, match="y has shape"):
         fastnn.mean_squared_error(y, t[0])
     with pytest.raises(ValueError, match="y is empty"):

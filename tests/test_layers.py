@@ -27,7 +27,7 @@ def test_gradients_of_plain_layers(rng, layer_class, shape):
     np.testing.assert_allclose(dx, numerical(lambda: np.sum(dout * layer.forward(x)), x), rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("shape", [(4,), (5, 4), (5, 2, 2), (5, 1, 2, 2), (5, 6, 4), (0, 4)])
+@pytest.mark.parametrize("shape", [(4,), (5, 4), (5, 2, 2), (5, 1, 2, 2), (5, 6, 4), (0, 4), (0, 5, 4), (3, 0, 4)])
 def test_gradients_of_affine(rng, affine, shape):
     x = rng.standard_normal(shape)
     y = affine.forward(x)
@@ -73,6 +73,47 @@ def test_wrong_dout_is_refused(affine, shape):
 def test_wrong_x_is_refused(affine):
     with pytest.raises(ValueError, match=r"x has shape \(5, 3\), but W of shape \(4, 3\) needs 4"):
         affine.forward(np.ones((5, 3)))
+
+
+def test_wrong_parameters_are_refused():
+    x = np.ones((2, 4))
+    for W in (np.ones(4), np.ones((2, 2, 2)), np.float64(1), None):
+        with pytest.raises(ValueError, match="W must have two dimensions"):
+            Affine(W, np.ones(3)).forward(x)
+    with pytest.raises(ValueError, match=r"b has shape \(4,\), but W of shape \(4, 3\) needs \(3,\)"):
+        Affine(np.ones((4, 3)), np.ones(4)).forward(x)
+    with pytest.raises(TypeError, match="x must be an array of real numbers"):
+        Affine(np.ones((4, 3)), np.ones(3)).forward([["a"]])
+    with pytest.raises(ValueError, match="eps must be"):
+        SoftmaxWithLoss(eps=-1)
+
+
+def test_a_refused_call_leaves_the_layer_as_it_was(rng, affine):
+    x, dout = rng.standard_normal((2, 4)), rng.standard_normal((2, 3))
+    affine.forward(x)
+    grads = [g.copy() for g in affine.grads]
+    with pytest.raises(ValueError, match="x has shape"):
+        affine.forward(np.ones((2, 5)))
+    with pytest.raises(TypeError, match="dout must be"):
+        affine.backward(np.full((2, 3), None))
+    np.testing.assert_array_equal(affine.grads[0], grads[0])
+    affine.backward(dout)
+    np.testing.assert_array_equal(affine.dW, x.T @ dout)
+    loss = CrossEntropyError()
+    loss.forward(np.full((2, 3), 0.5), [0, 1])
+    with pytest.raises(IndexError):
+        loss.forward(np.full((2, 3), 0.5), [0, 3])
+    np.testing.assert_array_equal(loss.backward()[1], [0, -1 / (2 * (0.5 + 1e-7)), 0])
+
+
+def test_lists_and_matrices_as_parameters():
+    x = np.ones((2, 2))
+    plain = Affine(np.array([[1.0, 2.0], [3.0, 4.0]]), np.zeros(2)).forward(x)
+    matrix = np.array([[1.0, 2.0], [3.0, 4.0]]).view(np.matrix)
+    for W in ([[1.0, 2.0], [3.0, 4.0]], matrix):
+        y = Affine(W, [0.0, 0.0]).forward(x)
+        assert type(y) is np.ndarray
+        np.testing.assert_array_equal(y, plain)
 
 
 @pytest.mark.parametrize("layer", [Relu(), Sigmoid(), Softmax(), Affine(np.ones((2, 2)), np.ones(2))])
@@ -162,6 +203,18 @@ def test_volume_1_gradients_can_be_set(affine):
     np.testing.assert_array_equal(affine.dW, np.full((4, 3), 2.5))
 
 
+def test_gradients_set_before_the_first_backward():
+    layer = Affine(np.ones((4, 3)), np.ones(3))
+    layer.dW = np.full((4, 3), 5.0)
+    np.testing.assert_array_equal(layer.grads[0], np.full((4, 3), 5.0))
+    layer = Affine(np.ones((4, 3)), np.ones(3))
+    layer.grads[0][...] = 7
+    layer.dW = np.full((4, 3), 5.0)
+    np.testing.assert_array_equal(layer.dW, np.full((4, 3), 5.0))
+    layer.dW = None
+    assert layer.dW is None
+
+
 # ---------------------------------------------------------------- volume 2: params, grads
 
 
@@ -196,6 +249,22 @@ def test_grads_read_after_a_backward_hold_it(rng, affine):
     # arrays that the caller got before stay the caller's
     np.testing.assert_array_equal(dW, kept[0])
     np.testing.assert_array_equal(db, kept[1])
+
+
+def test_buffers_that_no_longer_fit_are_refused(rng, affine):
+    affine.forward(rng.standard_normal((5, 4)))
+    affine.backward(np.ones((5, 3)))
+    dW, affine.W = affine.dW, np.ones((5, 3))
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"W now has shape \(5, 3\), but its gradient has shape \(4, 3\)"):
+            _ = affine.grads
+    assert affine.dW is dW
+    layer = Affine(np.ones((4, 3)), np.ones(3))
+    _ = layer.grads
+    layer.W, layer.b = np.ones((4, 1)), np.ones(1)
+    layer.forward(np.ones((2, 4)))
+    with pytest.raises(ValueError, match=r"W now has shape \(4, 1\), but its gradient has shape \(4, 3\)"):
+        layer.backward(np.ones((2, 1)))
 
 
 def test_buffers_keep_dtype_and_memory_order(rng):

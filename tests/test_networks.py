@@ -51,7 +51,7 @@ def test_numerical_gradient_leaves_x_as_it_was():
     with pytest.raises(KeyError):
         fastnn.numerical_gradient(fails, x)
     np.testing.assert_array_equal(x, before)
-    with pytest.raises(TypeError, match="x must be of a floating dtype, not int64"):
+    with pytest.raises(TypeError, match="x must be an ndarray of floats, not int64"):
         fastnn.numerical_gradient(lambda: 0, np.arange(3))
 
 

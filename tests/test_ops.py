@@ -351,6 +351,52 @@ def test_the_exact_loss_does_not_saturate(kernels, dtype):
 
 
 @every_dtype
+def test_the_exact_loss_of_many_rows(kernels, rng, dtype):
+    x = (rng.standard_normal((400, 10)) * 42).astype(dtype)
+    assert_losses_agree(kernels, x, rng.integers(0, 10, 400), eps=0)
+    # a confident row: log(1 + e^-20)
+    loss = kernels.softmax_cross_entropy(np.array([[20, 0]], dtype), [0], eps=0)[0]
+    assert loss == pytest.approx(2.0611536e-09, rel=1e-6)
+
+
+def test_a_tiny_eps_is_not_0(module):
+    x = np.array([[0, 200]], np.float32)
+    for t in ([0], np.array([[1, 0]], np.float32)):
+        assert module.softmax_cross_entropy(x, t, eps=1e-50)[0] == np.inf
+
+
+def test_a_row_without_target_does_not_count(module):
+    x, t = np.array([[np.nan, 0], [0, 0]]), np.array([[0.0, 0], [1, 0]])
+    for eps in (0, 1e-7):
+        assert module.softmax_cross_entropy(x, t, eps=eps)[0] == pytest.approx(np.log(2) / 2, rel=1e-6)
+
+
+def test_a_loss_of_0_is_positive(module):
+    assert not np.signbit(module.cross_entropy_error(np.ones((2, 1)), [0, 0], eps=0))
+    assert not np.signbit(module.softmax_cross_entropy(np.ones((2, 1)), [0, 0], eps=0)[0])
+
+
+def test_results_are_in_native_byte_order(module):
+    for dtype in (">f2", ">f4", ">f8"):
+        assert module.bias_grad(np.ones((3, 2), dtype)).dtype.isnative
+
+
+def test_nothing_is_raised_under_errstate(module):
+    with np.errstate(all="raise"):
+        for dtype in (np.float16, np.float32, np.float64):
+            x = np.array([-100.0, -1000.0, 0.0, 1000.0], dtype)
+            module.sigmoid(x)
+            module.softmax(x)
+            module.softmax_cross_entropy(x, 0)
+
+
+def test_64_dimensions(module):
+    x = np.ones((1,) * 63 + (2,))
+    np.testing.assert_array_equal(module.bias_grad(x), [1, 1])
+    assert module.relu(x).shape == x.shape
+
+
+@every_dtype
 def test_classes_without_target_do_not_count(kernels, dtype):
     x, t = np.array([[0.0, -np.inf]], dtype), np.array([[1, 0]], dtype)
     assert kernels.softmax_cross_entropy(x, t, eps=0)[0] == 0

@@ -4,7 +4,8 @@
     as it is.  Any other layout of these dtypes is copied into the plain case.  Any other dtype, and any mixture that
     NumPy would promote, is handed over to the reference, and the profiler is told.
 (B) What is refused is refused by `fastnn.arguments`, so that every backend gives the same errors.
-(C) No pointer is taken before every check of the call has passed.
+(C) No pointer is taken before every check of the call has passed.  Numbers, whose conversion may run the caller's code,
+    are converted before arrays are looked at; class indices are checked in a copy that nobody else can change.
 (D) The GIL is let go for LONG elements or more: below, letting go costs more than it gives.
 """
 
@@ -48,6 +49,7 @@ cdef extern from *:
 
 cdef enum:
     LONG = 32768
+    OWN_LABELS = cnp.NPY_ARRAY_CARRAY_RO | cnp.NPY_ARRAY_FORCECAST | cnp.NPY_ARRAY_ENSURECOPY
 
 # What the compiler was told to use: its own word, not the build script's.
 compiled_for = FASTNN_COMPILED_FOR.decode()
@@ -123,12 +125,15 @@ cdef cnp.ndarray plain_targets(str name, cnp.ndarray y, object t):
     cdef cnp.ndarray array
     cdef bint soft = False
     if PyArray_CheckExact(t) and are_labels_of(<cnp.ndarray> t, y):
-        array = cnp.PyArray_FROM_OTF(t, cnp.NPY_INTP, cnp.NPY_ARRAY_CARRAY_RO | cnp.NPY_ARRAY_FORCECAST)
-        if loops.first_bad_label(<const Py_ssize_t*> cnp.PyArray_DATA(array), rows(y), columns(y)) < 0:
+        array = cnp.PyArray_FROM_OTF(t, cnp.NPY_INTP, OWN_LABELS)
+        if loops.first_bad_label(labels(array), rows(y), columns(y)) < 0:
             return array
     array, soft = arguments.targets(name, y, t)
     if not soft:
-        return cnp.PyArray_FROM_OTF(array, cnp.NPY_INTP, cnp.NPY_ARRAY_CARRAY_RO | cnp.NPY_ARRAY_FORCECAST)
+        array = cnp.PyArray_FROM_OTF(array, cnp.NPY_INTP, OWN_LABELS)
+        if loops.first_bad_label(labels(array), rows(y), columns(y)) >= 0:
+            raise RuntimeError("t was changed by another thread while it was being checked")
+        return array
     if not same_type(array, y) and np.result_type(array, y) != y.dtype:
         return None
     return cnp.PyArray_FROM_OTF(array, cnp.PyArray_TYPE(y), cnp.NPY_ARRAY_CARRAY_RO)
@@ -138,14 +143,9 @@ cdef inline bint soft(cnp.ndarray t, cnp.ndarray y):
     return same_type(t, y)
 
 
-cdef bint weak_number(object dout, cnp.ndarray y, double* number) except -1:
-    """Puts dout into number; False if it would widen a result of y's dtype, which is the reference's work."""
-    if type(dout) is not float and type(dout) is not int:
-        dout = arguments.upstream(dout)
-        if type(dout) is not int and dout.dtype != y.dtype:
-            return False
-    number[0] = dout
-    return True
+cdef inline bint widens(object dout, cnp.ndarray y):
+    """dout, from arguments.upstream, would widen a result of y's dtype, which is the reference's work."""
+    return type(dout) is not float and dout.dtype != (<object> y).dtype
 
 
 cdef inline Py_ssize_t columns(cnp.ndarray x):
@@ -350,11 +350,11 @@ def softmax_backward(dout, y, *, out=None):
 # ---------------------------------------------------------------- losses
 
 def cross_entropy_error(y, t, *, eps=1e-7):
+    cdef double loss, e = arguments.epsilon(eps)
     cdef cnp.ndarray a = plain("y", y, 1)
     cdef cnp.ndarray b = None if a is None else plain_targets("y", a, t)
     if a is None or b is None:
         return hand_over("cross_entropy_error")(y, t, eps=eps)
-    cdef double loss, e = arguments.epsilon(eps)
     cdef Py_ssize_t N = rows(a), C = columns(a)
     cdef bint targets = soft(b, a)
     cdef PyThreadState* state = let_go(N * C if targets else N)
@@ -372,12 +372,13 @@ def cross_entropy_error(y, t, *, eps=1e-7):
 
 
 def cross_entropy_error_backward(y, t, dout=1.0, *, eps=1e-7, out=None):
-    cdef double factor
+    cdef double e = arguments.epsilon(eps)
+    dout = arguments.upstream(dout)
+    cdef double factor = dout
     cdef cnp.ndarray a = plain("y", y, 1)
     cdef cnp.ndarray b = None if a is None else plain_targets("y", a, t)
-    if a is None or b is None or not weak_number(dout, a, &factor):
+    if a is None or b is None or widens(dout, a):
         return hand_over("cross_entropy_error_backward")(y, t, dout, eps=eps, out=out)
-    cdef double e = arguments.epsilon(eps)
     cdef cnp.ndarray dy = result(out, a, y, t)
     cdef Py_ssize_t N = rows(a), C = columns(a)
     cdef bint targets = soft(b, a)
@@ -396,11 +397,11 @@ def cross_entropy_error_backward(y, t, dout=1.0, *, eps=1e-7, out=None):
 
 
 def softmax_cross_entropy(x, t, *, eps=1e-7, out=None):
+    cdef double loss, e = arguments.epsilon(eps)
     cdef cnp.ndarray a = plain("x", x, 1)
     cdef cnp.ndarray b = None if a is None else plain_targets("x", a, t)
     if a is None or b is None:
         return hand_over("softmax_cross_entropy")(x, t, eps=eps, out=out)
-    cdef double loss, e = arguments.epsilon(eps)
     cdef cnp.ndarray y = result(out, a, x)
     if out is not None:
         arguments.clear_of(out, t)
@@ -409,22 +410,23 @@ def softmax_cross_entropy(x, t, *, eps=1e-7, out=None):
     cdef PyThreadState* state = let_go(N * C)
     if cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT32:
         if targets:
-            loss = loops.softmax_cross_entropy_targets(in32(a), in32(b), <float> e, out32(y), N, C)
+            loss = loops.softmax_cross_entropy_targets(in32(a), in32(b), <float> e, e == 0, out32(y), N, C)
         else:
-            loss = loops.softmax_cross_entropy_labels(in32(a), labels(b), <float> e, out32(y), N, C)
+            loss = loops.softmax_cross_entropy_labels(in32(a), labels(b), <float> e, e == 0, out32(y), N, C)
     elif targets:
-        loss = loops.softmax_cross_entropy_targets(in64(a), in64(b), e, out64(y), N, C)
+        loss = loops.softmax_cross_entropy_targets(in64(a), in64(b), e, e == 0, out64(y), N, C)
     else:
-        loss = loops.softmax_cross_entropy_labels(in64(a), labels(b), e, out64(y), N, C)
+        loss = loops.softmax_cross_entropy_labels(in64(a), labels(b), e, e == 0, out64(y), N, C)
     take_back(state)
     return loss_scalar(loss, a), y
 
 
 def softmax_cross_entropy_backward(y, t, dout=1.0, *, out=None):
-    cdef double factor
+    dout = arguments.upstream(dout)
+    cdef double factor = dout
     cdef cnp.ndarray a = plain("y", y, 1)
     cdef cnp.ndarray b = None if a is None else plain_targets("y", a, t)
-    if a is None or b is None or not weak_number(dout, a, &factor):
+    if a is None or b is None or widens(dout, a):
         return hand_over("softmax_cross_entropy_backward")(y, t, dout, out=out)
     cdef cnp.ndarray dx = result(out, a, y, t)
     cdef Py_ssize_t N = rows(a), C = columns(a)

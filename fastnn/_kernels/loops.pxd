@@ -3,9 +3,9 @@
 Every array is C-contiguous.  x and y may be the same memory where a docstring says "in place"; otherwise arrays do not
 overlap.  N rows of C (or M) columns; `real` is float32 or float64.
 
-(A) A long sum is taken in columns: LANES interleaved partial sums, as wide as vectors want them.  DEPTH rows are added
-    in `real`, then in double with the rounding errors carried along (Knuth's two-sum), so that the error does not grow
-    with the length.
+(A) A long sum is taken in columns: LANES interleaved partial sums, as wide as vectors want them.  A few rows are added
+    in `real`, then in double, for float64 with the rounding errors carried along (Knuth's two-sum), so that the error
+    does not grow with the length.
 (B) Rows too short for vectors are handled several at a time: softmax turns LANES rows of up to SHORT columns on their
     side, so that the vectors run across rows; the column loops view k rows of M columns as one row of k M.
 """
@@ -19,7 +19,8 @@ from fastnn._kernels.vmath cimport exp_of_nonpositive, fma64, log, multiply_add,
 cdef enum:
     LANES = 32
     SHORT = 64
-    DEPTH = 16
+    FEW_ROWS = 4
+    MORE_ROWS = 32
     TILE = 256
     BLOCK = 1024
 
@@ -43,9 +44,13 @@ cdef inline double value(Sum s) noexcept nogil:
 
 
 cdef inline void sum_columns(
-    const real* x, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t width, double* totals, double* errors
+    const real* x, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t depth,
+    double* totals, double* errors
 ) noexcept nogil:
-    """IN x (rows, width) with rows `stride` apart, OUT totals, errors (width,), width <= TILE."""
+    """IN x (rows, width) with rows `stride` apart, OUT totals, errors (width,), width <= TILE.
+
+    `depth` rows, a multiple of 4, are added in `real`.
+    """
     cdef real group[TILE]
     cdef double total, kept
     cdef Py_ssize_t first = 0, last, n, j
@@ -57,7 +62,7 @@ cdef inline void sum_columns(
         totals[j] = 0
         errors[j] = 0
     while first < rows:
-        last = min(first + DEPTH, rows)
+        last = min(first + depth, rows)
         for j in range(width):
             group[j] = 0
         n = first
@@ -73,10 +78,11 @@ cdef inline void sum_columns(
             n += 1
         for j in range(width):
             total = totals[j] + group[j]
-            kept = total - totals[j]
-            errors[j] += (totals[j] - (total - kept)) + (<double> group[j] - kept)
+            if real is double:
+                kept = total - totals[j]
+                errors[j] += (totals[j] - (total - kept)) + (group[j] - kept)
             totals[j] = total
-        first += DEPTH
+        first += depth
 
 
 cdef inline Sum sum_of_few(const real* x, Py_ssize_t n) noexcept nogil:
@@ -101,7 +107,7 @@ cdef inline Sum sum_of(const real* x, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t rows = n // LANES, width = LANES // 2, k
     if rows == 0:
         return sum_of_few(x, n)
-    sum_columns(x, LANES, rows, LANES, totals, errors)
+    sum_columns(x, LANES, rows, LANES, FEW_ROWS, totals, errors)
     while width:
         for k in range(width):
             total = totals[k] + totals[k + width]
@@ -365,14 +371,14 @@ cdef inline double cross_entropy_labels(
             p[n] = y[(first + n) * C + t[first + n]] + eps
         s = plus(s, sum_of_logs(p, rows))
         first += TILE
-    return -value(s) / N
+    return 0 - value(s) / N
 
 
 cdef inline double cross_entropy_targets(
     const real* y, const real* t, real eps, Py_ssize_t N, Py_ssize_t C
 ) noexcept nogil:
     """IN y, t (N, C)."""
-    return -weighted_logs(t, y, eps, N * C) / N
+    return 0 - weighted_logs(t, y, eps, N * C) / N
 
 
 cdef inline void cross_entropy_labels_backward(
@@ -397,58 +403,60 @@ cdef inline void cross_entropy_targets_backward(
         dy[i] = <real> 0 if t[i] == 0 else -t[i] * dout / (rows * (y[i] + eps))
 
 
-# With eps = 0 the loss of a row is log(sum exp(x)) - x[t], both parts relative to the row's maximum; otherwise it is
-# -log(softmax(x)[t] + eps).
+# `exact` means eps = 0 before it was rounded to `real`: the loss of a row is log(sum exp(x)) - x[t], both parts
+# relative to the row's maximum.  Otherwise it is -log(softmax(x)[t] + eps).
 
 cdef inline double softmax_cross_entropy_labels(
-    const real* x, const Py_ssize_t* t, real eps, real* y, Py_ssize_t N, Py_ssize_t C
+    const real* x, const Py_ssize_t* t, real eps, bint exact, real* y, Py_ssize_t N, Py_ssize_t C
 ) noexcept nogil:
     """IN x (N, C), t (N,), OUT y (N, C) = softmax(x), in place allowed."""
     cdef Sum s = Sum(0, 0)
     cdef real p[TILE]
     cdef real largest[TILE]
     cdef Sum total[TILE]
+    cdef double sums[TILE]
     cdef Py_ssize_t first = 0, rows, n
-    cdef double shifted
     while first < N:
         rows = min(TILE, N - first)
         for n in range(rows):
             p[n] = x[(first + n) * C + t[first + n]]
         softmax_rows(x + first * C, y + first * C, rows, C, largest, total)
-        if eps == 0:
-            shifted = 0
+        if exact:
             for n in range(rows):
-                shifted += <double> (p[n] - largest[n])
-                p[n] = <real> value(total[n])
-            s = plus(s, shifted - sum_of_logs(p, rows))
+                s = plus(s, p[n] - largest[n])
+                sums[n] = value(total[n])
+            s = plus(s, -sum_of_logs(sums, rows))
         else:
             for n in range(rows):
                 p[n] = y[(first + n) * C + t[first + n]] + eps
             s = plus(s, sum_of_logs(p, rows))
         first += TILE
-    return -value(s) / N
+    return 0 - value(s) / N
 
 
 cdef inline double softmax_cross_entropy_targets(
-    const real* x, const real* t, real eps, real* y, Py_ssize_t N, Py_ssize_t C
+    const real* x, const real* t, real eps, bint exact, real* y, Py_ssize_t N, Py_ssize_t C
 ) noexcept nogil:
     """IN x, t (N, C), OUT y (N, C) = softmax(x), in place allowed."""
     cdef Sum s = Sum(0, 0)
     cdef real largest
     cdef Sum total
+    cdef double weight
     cdef Py_ssize_t n
     cdef const real* x_n
     cdef const real* t_n
     for n in range(N):
         x_n, t_n = x + n * C, t + n * C
-        if eps == 0:
+        if exact:
             s = plus(s, weighted_sum(t_n, x_n, max_of(x_n, C), C))
         softmax_row(x_n, y + n * C, C, &largest, &total)
-        if eps == 0:
-            s = plus(s, -value(sum_of(t_n, C)) * log(value(total)))
+        if exact:
+            weight = value(sum_of(t_n, C))
+            if weight != 0:
+                s = plus(s, -weight * log(value(total)))
         else:
             s = plus(s, weighted_logs(t_n, <const real*> y + n * C, eps, C))
-    return -value(s) / N
+    return 0 - value(s) / N
 
 
 cdef inline void softmax_cross_entropy_labels_backward(
@@ -484,12 +492,12 @@ cdef inline void bias_grad(const real* dout, real* db, Py_ssize_t N, Py_ssize_t 
     if folded < 2 or N < folded:
         while first < M:
             width = min(TILE, M - first)
-            sum_columns(dout + first, M, N, width, totals, errors)
+            sum_columns(dout + first, M, N, width, MORE_ROWS, totals, errors)
             for j in range(width):
                 db[first + j] = <real> value(Sum(totals[j], errors[j]))
             first += TILE
         return
-    sum_columns(dout, folded * M, N // folded, folded * M, totals, errors)
+    sum_columns(dout, folded * M, N // folded, folded * M, MORE_ROWS, totals, errors)
     for j in range(M):
         s = Sum(0, 0)
         for n in range(folded):
