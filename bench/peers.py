@@ -31,7 +31,7 @@ def numpy_peer(op, args):
     # the books' backward writes into dout: it gets the same array again, so that no copy is charged to it
     dout = x.copy() if op == "relu_backward" else x
     calls = {
-        "relu": lambda: relu.forward(x),
+        "relu": lambda: np.maximum(0, x),
         "relu_with_mask": lambda: relu.forward(x),
         "relu_backward": lambda: relu.backward(dout),
         "sigmoid": lambda: sigmoid.forward(x),

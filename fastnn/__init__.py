@@ -47,3 +47,5 @@ __all__ = [
     "sum_squared_error",
     "use_backend",
 ]
+
+__version__ = "0.1.0"

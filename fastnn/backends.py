@@ -145,23 +145,24 @@ def config() -> dict[str, Any]:
         "backends": list(backends()),
         "threads": 1,
         "blas": f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip(),
-        "blas core": _blas_core(),
+        **_openblas(),
     }
 
 
-def _blas_core() -> str:
+def _openblas() -> dict[str, Any]:
     # NumPy's wheels carry OpenBLAS, which tells the kernels it chose; other BLAS libraries have no such call.
     import ctypes
     from pathlib import Path
 
     root = Path(np.__file__).parent
-    for library in [*root.parent.glob("numpy.libs/*openblas*"), *root.glob(".dylibs/*openblas*")]:
-        for symbol in ("scipy_openblas_get_corename64_", "openblas_get_corename64_", "openblas_get_corename"):
-            corename = getattr(ctypes.CDLL(str(library)), symbol, None)
-            if corename is not None:
-                corename.restype = ctypes.c_char_p
-                return str(corename().decode())
-    return "unknown"
+    for path in [*root.parent.glob("numpy.libs/*openblas*"), *root.glob(".dylibs/*openblas*")]:
+        library = ctypes.CDLL(str(path))
+        for name in ("scipy_openblas_get_{}64_", "openblas_get_{}64_", "openblas_get_{}"):
+            core, threads = (getattr(library, name.format(what), None) for what in ("corename", "num_threads"))
+            if core is not None and threads is not None:
+                core.restype = ctypes.c_char_p
+                return {"blas core": core().decode(), "blas threads": threads()}
+    return {"blas core": "unknown", "blas threads": "unknown"}
 
 
 def show_config() -> None:

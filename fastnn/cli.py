@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -50,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0, 1 where the command found what it warns of, 2 where it could not run.
     """
     parser = argparse.ArgumentParser(prog="fastnn", description="Neural-network layers as compiled kernels.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {version('fastnn-kernels')}")
     commands = parser.add_subparsers(dest="command", required=True)
     _add_compare(commands.add_parser("compare", help="train with NumPy and with the kernels, and compare"))
     arguments = parser.parse_args(argv)
@@ -61,6 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f'fastnn {arguments.command} needs its demo extra: pip install "fastnn-kernels[demo]"')
     except (OSError, ValueError) as error:
         return _fail(f"fastnn {arguments.command}: {error}")
+    except KeyboardInterrupt:
+        print(f"fastnn {arguments.command}: interrupted", file=sys.stderr)
+        return 130
 
 
 def _fail(message: str) -> int:
@@ -68,11 +74,23 @@ def _fail(message: str) -> int:
     return 2
 
 
-def _at_least_one(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, not {number}")
-    return number
+def _whole(least: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isascii() or not text.isdigit() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, not {text!r}")
+        return int(text)
+
+    return parse
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = math.nan
+    if not 0 < rate < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, not {text!r}")
+    return rate
 
 
 def _add_compare(parser: argparse.ArgumentParser) -> None:
@@ -81,16 +99,16 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
         "kernels. Exit code 1 if the two disagree."
     )
     parser.add_argument("--data", type=Path, metavar="PATH", help="MNIST: a folder of IDX files or an .npz file")
-    parser.add_argument("--hidden", type=_at_least_one, default=50, metavar="N", help="hidden units (%(default)s)")
-    parser.add_argument("--batch", type=_at_least_one, default=50, metavar="N", help="samples a step (%(default)s)")
-    parser.add_argument("--epochs", type=_at_least_one, default=34, metavar="N", help="passes (%(default)s)")
-    parser.add_argument("--lr", type=float, default=0.5, metavar="RATE", help="learning rate (%(default)s)")
+    parser.add_argument("--hidden", type=_whole(1), default=50, metavar="N", help="hidden units (%(default)s)")
+    parser.add_argument("--batch", type=_whole(1), default=50, metavar="N", help="samples a step (%(default)s)")
+    parser.add_argument("--epochs", type=_whole(1), default=34, metavar="N", help="passes (%(default)s)")
+    parser.add_argument("--lr", type=_rate, default=0.5, metavar="RATE", help="learning rate (%(default)s)")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float64", help="(%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="weights, split and order (%(default)s)")
+    parser.add_argument("--seed", type=_whole(0), default=0, metavar="N", help="weights, split and order (%(default)s)")
     parser.add_argument(
         "--backend",
-        choices=backends(),
-        default=get_backend(),
+        choices=backends()[:-1],
+        default=get_backend() if get_backend() != "reference" else backends()[0],
         help="what to compare with the reference (%(default)s)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
@@ -100,20 +118,24 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
 def _compare(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
+    if arguments.json and not arguments.json.parent.is_dir():
+        raise ValueError(f"--json: {arguments.json.parent} is not a folder")
     console = Console()
     digits = data.mnist(arguments.data) if arguments.data else data.digits(seed=arguments.seed)
     with _progress(console) as progress:
         reference, compiled = (_train(arguments, digits, name, progress) for name in ("reference", arguments.backend))
     differences = _relative_differences(reference.losses, compiled.losses)
     console.print(_table(reference, compiled, differences))
-    for key, value in config().items():
-        if key in ("cpu", "numpy", "blas", "blas core"):
-            console.print(f"{key}: {value}", highlight=False)
-    within = bool(np.all(differences[:LOSS_CURVE_STEPS] <= LOSS_CURVE[arguments.dtype]))
+    with use_backend(arguments.backend):
+        machine = config()
+    for key in ("cpu", "numpy", "blas", "blas core", "blas threads"):
+        console.print(f"{key}: {machine[key]}", highlight=False)
+    largest = differences[:LOSS_CURVE_STEPS].max()
+    within = bool(largest <= LOSS_CURVE[arguments.dtype])
     if arguments.json:
         report = {
             "version": 1,
-            "config": config(),
+            "config": machine,
             "arguments": {k: str(v) if isinstance(v, Path) else v for k, v in vars(arguments).items() if k != "run"},
             "reference": _figures(reference),
             "compiled": _figures(compiled),
@@ -123,10 +145,14 @@ def _compare(arguments: argparse.Namespace) -> int:
             "within": within,
         }
         arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+    if not np.isfinite(reference.losses).all():
+        step = np.flatnonzero(~np.isfinite(reference.losses))[0]
+        console.print(f"The loss is no number from step {step} on: nothing to compare. Try a lower --lr.", style="red")
+        return 1
     if not within:
         console.print(
-            f"The two runs disagree: their losses differ by up to {differences[:LOSS_CURVE_STEPS].max():.1e} within "
-            f"{LOSS_CURVE_STEPS} steps, and {LOSS_CURVE[arguments.dtype]:.0e} is promised.",
+            f"The two runs disagree: their losses differ by up to {largest:.1e} within {LOSS_CURVE_STEPS} steps, and "
+            f"{LOSS_CURVE[arguments.dtype]:.0e} is promised.",
             style="red",
         )
     return 0 if within else 1
@@ -151,7 +177,7 @@ def _train(arguments: argparse.Namespace, digits: data.Data, backend: str, progr
     network = MLP([x.shape[1], arguments.hidden, classes], seed=arguments.seed, dtype=arguments.dtype)
     schedule = {"batch_size": arguments.batch, "epochs": arguments.epochs}
     task = progress.add_task(backend, total=training.count_steps(len(x), **schedule), loss=float("nan"))
-    with use_backend(backend), profiling.record() as recorder:
+    with use_backend(backend), profiling.record() as recorder, np.errstate(all="ignore"):
         steps = training.descend(network, SGD(arguments.lr), x, t, **schedule, seed=arguments.seed)
         losses, seconds = [], 0.0
         for loss, took in _timed(steps):

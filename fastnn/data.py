@@ -16,6 +16,9 @@ from fastnn.arguments import Array
 __all__ = ["Data", "digits", "mnist", "train_test_split"]
 
 
+MOST_CLASSES = 100_000
+
+
 class Data(NamedTuple):
     """Inputs of shape (N, D), float64 from 0 to 1, and class indices of shape (N,), in two parts."""
 
@@ -102,7 +105,12 @@ def mnist(path: str | Path) -> Data:
         raise ValueError(f"{path} is neither a folder with the four IDX files nor an .npz file")
     else:
         raise FileNotFoundError(f"{path} does not exist")
-    return Data(*_part(path, "training", *parts[:2]), *_part(path, "test", *parts[2:]))
+    read = Data(*_part(path, "training", *parts[:2]), *_part(path, "test", *parts[2:]))
+    if read.x_train.shape[1] != read.x_test.shape[1]:
+        raise ValueError(
+            f"{path}: training images of shape {parts[0].shape} do not go with test images of {parts[2].shape}"
+        )
+    return read
 
 
 def _part(path: Path, name: str, images: Array, labels: Array) -> tuple[Array, Array]:
@@ -110,6 +118,8 @@ def _part(path: Path, name: str, images: Array, labels: Array) -> tuple[Array, A
         raise ValueError(f"{path}: {name} images of shape {images.shape} do not go with labels of {labels.shape}")
     if images.dtype != np.uint8 or labels.dtype.kind not in "iu":
         raise ValueError(f"{path}: {name} images are {images.dtype} and labels {labels.dtype}, not uint8 and integers")
+    if labels.min() < 0 or labels.max() >= MOST_CLASSES:
+        raise ValueError(f"{path}: {name} labels go from {labels.min()} to {labels.max()}: these are no classes")
     return images.reshape(len(images), -1) / 255.0, labels.astype(np.int64)
 
 
@@ -139,9 +149,13 @@ def _idx(path: Path) -> Array:
 
 
 def _npz(path: Path) -> list[Array]:
+    names = "x_train", "y_train", "x_test", "y_test"
     try:
         with path.open("rb") as stored, np.load(stored, allow_pickle=False) as file:
-            return [file[name] for name in ("x_train", "y_train", "x_test", "y_test")]
+            for name in names:
+                if name not in file:
+                    raise KeyError(name)
+            return [file[name] for name in names]
     except KeyError as error:
         raise ValueError(f"{path} has no array {error.args[0]}") from error
     except (EOFError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:

@@ -12,7 +12,7 @@ from fastnn.arguments import Array
 __all__ = ["numerical_gradient"]
 
 
-def numerical_gradient(f: Callable[[], Any], x: Array, *, h: float = 1e-4) -> Array:
+def numerical_gradient(f: Callable[[Array], Any], x: Array, *, h: float = 1e-4) -> Array:
     """
     Gradient of `f` with respect to `x`, by central differences.
 
@@ -21,7 +21,7 @@ def numerical_gradient(f: Callable[[], Any], x: Array, *, h: float = 1e-4) -> Ar
     Parameters
     ----------
     f : callable
-        Called without arguments; reads `x`.
+        ``f(x)`` is a number; `f` may as well read the same array elsewhere, as a network reads its parameters.
     x : ndarray
         Changed element by element while `f` runs, and left as it was, also after an exception.
     h : float, optional
@@ -42,9 +42,9 @@ def numerical_gradient(f: Callable[[], Any], x: Array, *, h: float = 1e-4) -> Ar
         kept = x[i]
         try:
             x[i] = kept + h
-            above = f()
+            above = f(x)
             x[i] = kept - h
-            below = f()
+            below = f(x)
         finally:
             x[i] = kept
         g[i] = (above - below) / (2 * h)

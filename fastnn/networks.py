@@ -73,7 +73,7 @@ class Sequential:
 
     def numerical_gradient(self, x: npt.ArrayLike, t: npt.ArrayLike, *, h: float = 1e-4) -> list[Array]:
         """The same gradients by central differences: two forward passes for every parameter."""
-        return [numerical.numerical_gradient(lambda: self.loss(x, t), p, h=h) for p in self.params]
+        return [numerical.numerical_gradient(lambda _: self.loss(x, t), p, h=h) for p in self.params]
 
 
 class MLP(Sequential):

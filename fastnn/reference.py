@@ -10,8 +10,8 @@ sums grows with their length.
 For all ops but `dot`, which is `numpy.dot`: arrays of any layout and of any real dtype are accepted, results are
 C-contiguous, dtypes follow NumPy's promotion, arguments are left unchanged.  `out` is an array of the result's shape
 and dtype, C-contiguous and writeable, which is filled and returned; it may be an input itself but may not overlap one
-in part.  A zero-dimensional result is a NumPy scalar.  ValueError for wrong shapes, TypeError for wrong dtypes, IndexError
-for labels that are no class.
+in part.  A zero-dimensional result is a NumPy scalar.  ValueError for wrong shapes, TypeError for wrong dtypes,
+IndexError for labels that are no class.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ def relu(x: npt.ArrayLike, *, out: Array | None = None) -> Array:
     ----------
     x : array_like
     out : ndarray, optional
+        Receives the result and is returned; of its shape and dtype, C-contiguous, writeable.
 
     Returns
     -------
@@ -95,6 +96,7 @@ def relu_backward(dout: npt.ArrayLike, mask: npt.ArrayLike, *, out: Array | None
     mask : array_like of bool, shape of `dout`
         From `relu_with_mask`.
     out : ndarray, optional
+        Receives the result and is returned; of its shape and dtype, C-contiguous, writeable.
 
     Returns
     -------
@@ -115,6 +117,7 @@ def sigmoid(x: npt.ArrayLike, *, out: Array | None = None) -> Array:
     ----------
     x : array_like
     out : ndarray, optional
+        Receives the result and is returned; of its shape and dtype, C-contiguous, writeable.
 
     Returns
     -------
@@ -145,6 +148,7 @@ def sigmoid_backward(dout: npt.ArrayLike, y: npt.ArrayLike, *, out: Array | None
     y : array_like, shape of `dout`
         What `sigmoid` returned.
     out : ndarray, optional
+        Receives the result and is returned; of its shape and dtype, C-contiguous, writeable.
 
     Returns
     -------
@@ -168,6 +172,7 @@ def softmax(x: npt.ArrayLike, *, out: Array | None = None) -> Array:
     x : array_like, shape (..., C)
         One dimension is one row.
     out : ndarray, optional
+        Receives the result and is returned; of its shape and dtype, C-contiguous, writeable.
 
     Returns
     -------
@@ -198,6 +203,7 @@ def softmax_backward(dout: npt.ArrayLike, y: npt.ArrayLike, *, out: Array | None
     y : array_like, shape of `dout`
         What `softmax` returned.
     out : ndarray, optional
+        Receives the result and is returned; of its shape and dtype, C-contiguous, writeable.
 
     Returns
     -------
@@ -270,6 +276,7 @@ def cross_entropy_error_backward(
     dout : float, optional
         Gradient of what follows with respect to the loss.
     out : ndarray, optional
+        Receives the result and is returned; of its shape and dtype, C-contiguous, writeable.
 
     Returns
     -------
@@ -352,6 +359,7 @@ def softmax_cross_entropy_backward(
     dout : float, optional
         Gradient of what follows with respect to the loss.
     out : ndarray, optional
+        Receives the result and is returned; of its shape and dtype, C-contiguous, writeable.
 
     Returns
     -------
@@ -383,6 +391,7 @@ def bias_grad(dout: npt.ArrayLike, *, out: Array | None = None) -> Array:
     dout : array_like, shape (..., M)
         Gradient of the loss with respect to ``x W + b``; all axes but the last are summed over.
     out : ndarray, optional
+        Receives the result and is returned; of its shape and dtype, C-contiguous, writeable.
 
     Returns
     -------
@@ -411,6 +420,7 @@ def add_bias(x: npt.ArrayLike, b: npt.ArrayLike, *, out: Array | None = None) ->
     x : array_like, shape (..., M)
     b : array_like, shape (M,) or (1, M)
     out : ndarray, optional
+        Receives the result and is returned; of its shape and dtype, C-contiguous, writeable.
 
     Returns
     -------

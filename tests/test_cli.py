@@ -60,9 +60,44 @@ def test_a_loss_curve_of_nan_beside_numbers_is_a_disagreement():
     np.testing.assert_array_equal(differences, [0, np.inf, 0, 0, 0])
 
 
-@pytest.mark.parametrize(
-    "option", [["--epochs", "0"], ["--batch", "-1"], ["--hidden", "x"], ["--dtype", "int8"], ["--backend", "fastest"]]
-)
+def test_a_loss_of_nan_in_both_runs_is_nothing_to_compare(capsys):
+    assert cli.main([*SHORT, "--lr", "1e300"]) == 1
+    assert "The loss is no number from step" in capsys.readouterr().out
+
+
+def test_an_interrupt_is_one_line(monkeypatch, capsys):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.training, "descend", interrupted)
+    assert cli.main(SHORT) == 130
+    assert capsys.readouterr().err.splitlines() == ["fastnn compare: interrupted"]
+
+
+def test_a_json_file_that_cannot_be_written_is_said_first(tmp_path, capsys):
+    assert cli.main([*SHORT, "--json", str(tmp_path / "nowhere" / "x.json")]) == 2
+    assert "nowhere is not a folder" in capsys.readouterr().err
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as info:
+        cli.main(["--version"])
+    assert info.value.code == 0
+    assert fastnn.__version__ in capsys.readouterr().out
+
+
+BAD_OPTIONS = {
+    "--epochs": ["0", "1.5", "²"],
+    "--batch": ["-1"],
+    "--hidden": ["x"],
+    "--lr": ["nan", "-1", "0", "inf", "fast"],
+    "--seed": ["-1"],
+    "--dtype": ["int8"],
+    "--backend": ["fastest", "reference"],
+}
+
+
+@pytest.mark.parametrize("option", [[name, value] for name, values in BAD_OPTIONS.items() for value in values])
 def test_bad_options_are_refused(option, capsys):
     with pytest.raises(SystemExit) as info:
         cli.main(["compare", *option])

@@ -119,8 +119,15 @@ def test_an_npy_file_is_no_npz(tmp_path):
 def test_an_npz_without_an_array_or_with_a_pickle_is_refused(tmp_path, arrays):
     path = tmp_path / "mnist.npz"
     np.savez(path, x_train=arrays[0])
-    with pytest.raises(ValueError, match="mnist.npz has no array y_train"):
+    with pytest.raises(ValueError, match="mnist.npz has no array y_train$"):
         data.mnist(path)
+    with pytest.raises(ValueError, match="test images"):
+        npz(path, arrays, x_test=arrays[2][:, 1:])
+        data.mnist(path)
+    for bad in (-1, 10**12):
+        npz(path, arrays, y_test=arrays[3].astype(np.int64) * 0 + bad)
+        with pytest.raises(ValueError, match=f"mnist.npz: test labels go from {bad}"):
+            data.mnist(path)
     npz(path, arrays, x_test=np.array([{}], object))
     with pytest.raises(ValueError, match="mnist.npz"):
         data.mnist(path)

@@ -10,6 +10,7 @@
 """
 
 from cpython.pystate cimport PyThreadState
+from libc.math cimport INFINITY
 from libc.stdint cimport uint8_t
 
 cimport numpy as cnp
@@ -143,8 +144,16 @@ cdef inline bint soft(cnp.ndarray t, cnp.ndarray y):
     return same_type(t, y)
 
 
+cdef inline object epsilon(object eps):
+    return eps if type(eps) is float and 0 <= <double> eps < INFINITY else arguments.epsilon(eps)
+
+
+cdef inline object upstream(object dout):
+    return dout if type(dout) is float else arguments.upstream(dout)
+
+
 cdef inline bint widens(object dout, cnp.ndarray y):
-    """dout, from arguments.upstream, would widen a result of y's dtype, which is the reference's work."""
+    """dout, from upstream(), would widen a result of y's dtype, which is the reference's work."""
     return type(dout) is not float and dout.dtype != (<object> y).dtype
 
 
@@ -350,7 +359,7 @@ def softmax_backward(dout, y, *, out=None):
 # ---------------------------------------------------------------- losses
 
 def cross_entropy_error(y, t, *, eps=1e-7):
-    cdef double loss, e = arguments.epsilon(eps)
+    cdef double loss, e = epsilon(eps)
     cdef cnp.ndarray a = plain("y", y, 1)
     cdef cnp.ndarray b = None if a is None else plain_targets("y", a, t)
     if a is None or b is None:
@@ -372,8 +381,8 @@ def cross_entropy_error(y, t, *, eps=1e-7):
 
 
 def cross_entropy_error_backward(y, t, dout=1.0, *, eps=1e-7, out=None):
-    cdef double e = arguments.epsilon(eps)
-    dout = arguments.upstream(dout)
+    cdef double e = epsilon(eps)
+    dout = upstream(dout)
     cdef double factor = dout
     cdef cnp.ndarray a = plain("y", y, 1)
     cdef cnp.ndarray b = None if a is None else plain_targets("y", a, t)
@@ -397,7 +406,7 @@ def cross_entropy_error_backward(y, t, dout=1.0, *, eps=1e-7, out=None):
 
 
 def softmax_cross_entropy(x, t, *, eps=1e-7, out=None):
-    cdef double loss, e = arguments.epsilon(eps)
+    cdef double loss, e = epsilon(eps)
     cdef cnp.ndarray a = plain("x", x, 1)
     cdef cnp.ndarray b = None if a is None else plain_targets("x", a, t)
     if a is None or b is None:
@@ -422,7 +431,7 @@ def softmax_cross_entropy(x, t, *, eps=1e-7, out=None):
 
 
 def softmax_cross_entropy_backward(y, t, dout=1.0, *, out=None):
-    dout = arguments.upstream(dout)
+    dout = upstream(dout)
     cdef double factor = dout
     cdef cnp.ndarray a = plain("y", y, 1)
     cdef cnp.ndarray b = None if a is None else plain_targets("y", a, t)
