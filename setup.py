@@ -103,6 +103,10 @@ def kernels(name: str, source: str) -> Extension:
 
 
 setup(
-    ext_modules=[kernels("cpu", "cpu.pyx"), *(kernels(target, "kernels.pyx") for target in targets())],
+    ext_modules=[
+        kernels("cpu", "cpu.pyx"),
+        kernels("memory", "memory.pyx"),
+        *(kernels(target, "kernels.pyx") for target in targets()),
+    ],
     cmdclass={"build_ext": BuildKernels},
 )

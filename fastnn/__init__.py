@@ -1,5 +1,6 @@
 """The layers of a hand-written NumPy network, as compiled kernels behind the same classes."""
 
+from fastnn._kernels.memory import empty_cache, memory_stats, set_cache_limit
 from fastnn.backends import backends, get_backend, set_backend, show_config, use_backend
 from fastnn.functions import (
     cross_entropy_error,
@@ -31,13 +32,16 @@ __all__ = [
     "SoftmaxWithLoss",
     "backends",
     "cross_entropy_error",
+    "empty_cache",
     "get_backend",
     "identity_function",
     "mean_squared_error",
+    "memory_stats",
     "numerical_gradient",
     "relu",
     "relu_grad",
     "set_backend",
+    "set_cache_limit",
     "show_config",
     "sigmoid",
     "sigmoid_grad",

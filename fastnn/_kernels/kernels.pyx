@@ -17,7 +17,7 @@ cimport numpy as cnp
 
 import numpy as np
 
-from fastnn._kernels cimport loops
+from fastnn._kernels cimport loops, memory
 
 from fastnn import arguments, reference
 
@@ -187,10 +187,18 @@ cdef inline bint same_or_apart(cnp.ndarray y, object x):
     return x_first + cnp.PyArray_NBYTES(<cnp.ndarray> x) <= y_first or y_first + cnp.PyArray_NBYTES(y) <= x_first
 
 
+cdef inline cnp.ndarray fresh(cnp.ndarray like, int type_num, Py_ssize_t itemsize):
+    cdef int ndim = cnp.PyArray_NDIM(like)
+    cdef cnp.npy_intp* shape = cnp.PyArray_DIMS(like)
+    if cnp.PyArray_SIZE(like) >= memory.LARGE // itemsize:
+        return memory.large(ndim, shape, type_num)
+    return cnp.PyArray_EMPTY(ndim, shape, type_num, 0)
+
+
 cdef cnp.ndarray result(object out, cnp.ndarray like, object x, object x2=None):
     """The array to write: of the shape and dtype of `like`, while the caller's x and x2 are read."""
     if out is None:
-        return cnp.PyArray_EMPTY(cnp.PyArray_NDIM(like), cnp.PyArray_DIMS(like), cnp.PyArray_TYPE(like), 0)
+        return fresh(like, cnp.PyArray_TYPE(like), cnp.PyArray_ITEMSIZE(like))
     if (
         PyArray_CheckExact(out)
         and same_type(<cnp.ndarray> out, like)
@@ -263,7 +271,7 @@ def relu_with_mask(x, *, out=None):
     if a is None:
         return hand_over("relu_with_mask")(x, out=out)
     cdef cnp.ndarray y = result(out, a, x)
-    cdef cnp.ndarray mask = cnp.PyArray_EMPTY(cnp.PyArray_NDIM(a), cnp.PyArray_DIMS(a), cnp.NPY_BOOL, 0)
+    cdef cnp.ndarray mask = fresh(a, cnp.NPY_BOOL, 1)
     cdef Py_ssize_t n = cnp.PyArray_SIZE(a)
     cdef PyThreadState* state = let_go(n)
     if cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT32:
