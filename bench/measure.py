@@ -14,7 +14,7 @@ def first_array(result):
 
 
 def assert_equal(result, expected, dtype, what):
-    tolerance = 2e-5 if dtype == np.float32 else 1e-12
+    tolerance = 2e-4 if dtype == np.float32 else 1e-11
     result, expected = first_array(result), first_array(expected)
     if result.shape != expected.shape:
         return  # a peer that gives the loss alone

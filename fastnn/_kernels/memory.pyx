@@ -2,8 +2,8 @@
 
 NumPy asks the allocator here for the memory of such an array and gives it back to it when the array dies (NEP 49), so
 a block in the cache belongs to nobody and nothing can be aliased.  Blocks come in sizes an eighth of a power of two
-apart; a request takes a block of its own size, the one returned last.  What is beyond the limit goes back to the system,
-the longest unused first.
+apart; a request takes a block of its own size, the one returned last.  What is beyond the limit goes back to the
+system, the longest unused first.
 """
 
 from cpython.pycapsule cimport PyCapsule_New
