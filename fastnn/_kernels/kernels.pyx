@@ -5,7 +5,8 @@
     NumPy would promote, is handed over to the reference, and the profiler is told.
 (B) What is refused is refused by `fastnn.arguments`, so that every backend gives the same errors.
 (C) No pointer is taken before every check of the call has passed.  Numbers, whose conversion may run the caller's code,
-    are converted before arrays are looked at; class indices are checked in a copy that nobody else can change.
+    are converted before arrays are looked at; class indices are checked after the last of the caller's code has run,
+    and in a copy where another thread could change them before they are used.
 (D) The GIL is let go for LONG elements or more: below, letting go costs more than it gives.
 """
 
@@ -45,12 +46,19 @@ cdef extern from *:
     #else
     #define FASTNN_COMPILED_FOR "generic"
     #endif
+
+    #ifdef Py_GIL_DISABLED
+    #define FASTNN_OTHERS_RUN 1
+    #else
+    #define FASTNN_OTHERS_RUN 0
+    #endif
     """
     const char* FASTNN_COMPILED_FOR
+    const bint OTHERS_RUN "FASTNN_OTHERS_RUN"
 
 cdef enum:
     LONG = 32768
-    OWN_LABELS = cnp.NPY_ARRAY_CARRAY_RO | cnp.NPY_ARRAY_FORCECAST | cnp.NPY_ARRAY_ENSURECOPY
+    LABELS = cnp.NPY_ARRAY_CARRAY_RO | cnp.NPY_ARRAY_FORCECAST
 
 # What the compiler was told to use: its own word, not the build script's.
 compiled_for = FASTNN_COMPILED_FOR.decode()
@@ -121,17 +129,24 @@ cdef inline bint are_labels_of(cnp.ndarray t, cnp.ndarray y):
     return True
 
 
+cdef inline cnp.ndarray private_labels(object t, cnp.ndarray y):
+    cdef bint shared = OTHERS_RUN or cnp.PyArray_SIZE(y) >= LONG
+    if not shared and cnp.PyArray_TYPE(<cnp.ndarray> t) == cnp.NPY_INTP and PyArray_ISCARRAY_RO(<cnp.ndarray> t):
+        return <cnp.ndarray> t
+    return cnp.PyArray_FROM_OTF(t, cnp.NPY_INTP, LABELS | (cnp.NPY_ARRAY_ENSURECOPY if shared else 0))
+
+
 cdef cnp.ndarray plain_targets(str name, cnp.ndarray y, object t):
     """t as checked class indices (intp) or as targets of y's dtype, or None if the reference has to do it."""
     cdef cnp.ndarray array
     cdef bint soft = False
     if PyArray_CheckExact(t) and are_labels_of(<cnp.ndarray> t, y):
-        array = cnp.PyArray_FROM_OTF(t, cnp.NPY_INTP, OWN_LABELS)
+        array = private_labels(t, y)
         if loops.first_bad_label(labels(array), rows(y), columns(y)) < 0:
             return array
     array, soft = arguments.targets(name, y, t)
     if not soft:
-        array = cnp.PyArray_FROM_OTF(array, cnp.NPY_INTP, OWN_LABELS)
+        array = private_labels(array, y)
         if loops.first_bad_label(labels(array), rows(y), columns(y)) >= 0:
             raise RuntimeError("t was changed by another thread while it was being checked")
         return array
@@ -196,7 +211,10 @@ cdef inline cnp.ndarray fresh(cnp.ndarray like, int type_num, Py_ssize_t itemsiz
 
 
 cdef cnp.ndarray result(object out, cnp.ndarray like, object x, object x2=None):
-    """The array to write: of the shape and dtype of `like`, while the caller's x and x2 are read."""
+    """The array to write: of the shape and dtype of `like`, while the caller's x and x2 are read.
+
+    `like` is what x was converted to.  Runs none of the caller's code.
+    """
     if out is None:
         return fresh(like, cnp.PyArray_TYPE(like), cnp.PyArray_ITEMSIZE(like))
     if (
@@ -208,7 +226,9 @@ cdef cnp.ndarray result(object out, cnp.ndarray like, object x, object x2=None):
         and same_or_apart(<cnp.ndarray> out, x2)
     ):
         return out
-    inputs = [np.asarray(a) for a in (x, x2) if a is not None]
+    inputs = [np.asarray(a) for a in (x, x2) if isinstance(a, np.ndarray)]
+    if not isinstance(x, np.ndarray):
+        inputs.append(like)
     return arguments.output(out, (<object> like).shape, (<object> like).dtype, *inputs)
 
 
@@ -217,7 +237,8 @@ cdef inline object given_back(cnp.ndarray y, object out):
 
 
 cdef inline object loss_scalar(double loss, cnp.ndarray y):
-    return np.float32(loss) if cnp.PyArray_TYPE(y) == cnp.NPY_FLOAT32 else np.float64(loss)
+    cdef float rounded = <float> loss
+    return cnp.PyArray_ToScalar(<void*> &rounded if cnp.PyArray_TYPE(y) == cnp.NPY_FLOAT32 else <void*> &loss, y)
 
 
 cdef inline PyThreadState* let_go(Py_ssize_t elements) noexcept nogil:

@@ -22,7 +22,7 @@ cdef enum:
     FEW_ROWS = 4
     MORE_ROWS = 32
     TILE = 256
-    BLOCK = 1024
+    WIDE = 1024
 
 
 # ---------------------------------------------------------------- sums
@@ -47,11 +47,11 @@ cdef inline void sum_columns(
     const real* x, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t depth,
     double* totals, double* errors
 ) noexcept nogil:
-    """IN x (rows, width) with rows `stride` apart, OUT totals, errors (width,), width <= TILE.
+    """IN x (rows, width) with rows `stride` apart, OUT totals, errors (width,), width <= WIDE.
 
     `depth` rows, a multiple of 4, are added in `real`.
     """
-    cdef real group[TILE]
+    cdef real group[WIDE]
     cdef double total, kept
     cdef Py_ssize_t first = 0, last, n, j
     cdef const real* a
@@ -119,23 +119,40 @@ cdef inline Sum sum_of(const real* x, Py_ssize_t n) noexcept nogil:
     return plus(Sum(totals[0], errors[0] + rest.error), rest.total)
 
 
+cdef inline double dot_of_tile(const real* x, const real* y, Py_ssize_t n) noexcept nogil:
+    """IN x, y (n,), n <= TILE."""
+    cdef real lanes[LANES]
+    cdef double totals[LANES]
+    cdef Py_ssize_t i, k, whole = n // LANES, width = LANES // 2
+    for k in range(LANES):
+        lanes[k] = 0
+    for i in range(whole):
+        for k in range(LANES):
+            lanes[k] += x[i * LANES + k] * y[i * LANES + k]
+    for k in range(n - whole * LANES):
+        lanes[k] += x[whole * LANES + k] * y[whole * LANES + k]
+    for k in range(LANES):
+        totals[k] = lanes[k]
+    while width:
+        for k in range(width):
+            totals[k] += totals[k + width]
+        width //= 2
+    return totals[0]
+
+
 cdef inline double dot_of(const real* x, const real* y, Py_ssize_t n) noexcept nogil:
     """IN x, y (n,)."""
     cdef Sum s = Sum(0, 0)
-    cdef real products[BLOCK]
     cdef double even = 0, odd = 0
-    cdef Py_ssize_t i = 0, k, width
+    cdef Py_ssize_t i = 0, k
     if n < LANES:
         for k in range(n // 2):
             even += x[2 * k] * y[2 * k]
             odd += x[2 * k + 1] * y[2 * k + 1]
         return even + odd + (x[n - 1] * y[n - 1] if n % 2 else 0)
     while i < n:
-        width = min(BLOCK, n - i)
-        for k in range(width):
-            products[k] = x[i + k] * y[i + k]
-        s = plus(s, value(sum_of(<const real*> products, width)))
-        i += BLOCK
+        s = plus(s, dot_of_tile(x + i, y + i, min(TILE, n - i)))
+        i += TILE
     return value(s)
 
 
@@ -485,17 +502,17 @@ cdef inline void softmax_cross_entropy_targets_backward(
 
 cdef inline void bias_grad(const real* dout, real* db, Py_ssize_t N, Py_ssize_t M) noexcept nogil:
     """IN dout (N, M), OUT db (M,)."""
-    cdef double totals[TILE]
-    cdef double errors[TILE]
+    cdef double totals[WIDE]
+    cdef double errors[WIDE]
     cdef Py_ssize_t first = 0, width, j, n, folded = TILE // M if M else 0
     cdef Sum s
     if folded < 2 or N < folded:
         while first < M:
-            width = min(TILE, M - first)
+            width = min(WIDE, M - first)
             sum_columns(dout + first, M, N, width, MORE_ROWS, totals, errors)
             for j in range(width):
                 db[first + j] = <real> value(Sum(totals[j], errors[j]))
-            first += TILE
+            first += WIDE
         return
     sum_columns(dout, folded * M, N // folded, folded * M, MORE_ROWS, totals, errors)
     for j in range(M):
