@@ -39,7 +39,9 @@ cdef extern from "numpy/arrayobject.h":
     object PyDataMem_SetHandler(object handler)
 
 cdef enum:
-    ALIGNMENT = 64  # a cache line, and the width of the widest vectors
+    # A page.  A result that begins a little further into its page than the input makes every load wait for a store that
+    # only seems to overlap it, since processors first compare the lowest 12 bits of addresses.
+    ALIGNMENT = 4096
 
 # Stands in front of the data.
 cdef struct Block:

@@ -146,37 +146,45 @@ cdef inline double exp_of_nonpositive64(double x) noexcept nogil:
 
 cdef inline float sigmoid32(float x) noexcept nogil:
     """At most 2 ULP."""
-    cdef float lowest = -104.0, furthest = -30.0, magic = 12582912.0, zero = 0.0, one = 1.0
-    cdef float a, z, t, n, m, s, total, inverse, lost, above, below
-    a = -fabsf(x)
+    cdef float lowest = -104.0, zero = 0.0, one = 1.0
+    cdef int32_t furthest = 0x4B400000 - 30  # the bits of MAGIC - 30; those of positive floats are in their order
+    cdef float a, z, t, s, total, inverse, lost, above, below
+    cdef int32_t m
+    cdef uint32_t s_bits
+    a = float32(bits32(x) | <uint32_t> 0x80000000)
     t = reduced32(lowest if a < lowest else a, &z)
-    n = z - magic
-    m = n if n > furthest else furthest
-    s = power_of_two32(magic - m, 0)
+    m = <int32_t> bits32(z)
+    m = m if m > furthest else furthest
+    s_bits = <uint32_t> (127 << 23) - (<uint32_t> m << 23)
+    s = float32(s_bits)
     total = s + (one + t)
     inverse = one / total
     lost = (t - ((total - s) - one)) * inverse
     t = fma32(-lost, t, t - lost)
     above = s * inverse
-    below = fma32(t, inverse, inverse) * power_of_two32(magic + (n - m), 0)
+    below = fma32(t, inverse, inverse) * float32((bits32(z) << 23) + s_bits)
     return above if x >= zero else below
 
 
 cdef inline double sigmoid64(double x) noexcept nogil:
     """At most 2 ULP."""
-    cdef double lowest = -746.0, furthest = -60.0, magic = 6755399441055744.0, zero = 0.0, one = 1.0
-    cdef double a, z, t, n, m, s, total, inverse, lost, above, below
-    a = -fabs(x)
+    cdef double lowest = -746.0, zero = 0.0, one = 1.0
+    cdef int64_t furthest = 0x4338000000000000 - 60
+    cdef double a, z, t, s, total, inverse, lost, above, below
+    cdef int64_t m
+    cdef uint64_t s_bits
+    a = float64(bits64(x) | <uint64_t> 0x8000000000000000)
     t = reduced64(lowest if a < lowest else a, &z)
-    n = z - magic
-    m = n if n > furthest else furthest
-    s = power_of_two64(magic - m, 0)
+    m = <int64_t> bits64(z)
+    m = m if m > furthest else furthest
+    s_bits = (<uint64_t> 1023 << 52) - (<uint64_t> m << 52)
+    s = float64(s_bits)
     total = s + (one + t)
     inverse = one / total
     lost = (t - ((total - s) - one)) * inverse
     t = fma64(-lost, t, t - lost)
     above = s * inverse
-    below = fma64(t, inverse, inverse) * power_of_two64(magic + (n - m), 0)
+    below = fma64(t, inverse, inverse) * float64((bits64(z) << 52) + s_bits)
     return above if x >= zero else below
 
 
