@@ -480,13 +480,17 @@ cdef inline void softmax_cross_entropy_labels_backward(
     const real* y, const Py_ssize_t* t, real factor, real* dx, Py_ssize_t N, Py_ssize_t C
 ) noexcept nogil:
     """IN y (N, C), t (N,), factor = dout / N, OUT dx (N, C), in place allowed."""
-    cdef Py_ssize_t n, i
-    cdef real at_label
-    for n in range(N):
-        at_label = (y[n * C + t[n]] - <real> 1) * factor
-        for i in range(n * C, n * C + C):
+    cdef real at_label[TILE]
+    cdef Py_ssize_t first = 0, rows, n, i
+    while first < N:
+        rows = min(TILE, N - first)
+        for n in range(rows):
+            at_label[n] = (y[(first + n) * C + t[first + n]] - <real> 1) * factor
+        for i in range(first * C, (first + rows) * C):
             dx[i] = y[i] * factor
-        dx[n * C + t[n]] = at_label
+        for n in range(rows):
+            dx[(first + n) * C + t[first + n]] = at_label[n]
+        first += TILE
 
 
 cdef inline void softmax_cross_entropy_targets_backward(
