@@ -195,9 +195,11 @@ cdef inline void relu_with_mask(const real* x, real* y, uint8_t* mask, Py_ssize_
 
 cdef inline void relu_backward(const real* dout, const uint8_t* mask, real* dx, Py_ssize_t n) noexcept nogil:
     """IN dout (n,), mask (n,), OUT dx (n,), in place allowed."""
+    cdef real kept
     cdef Py_ssize_t i
     for i in range(n):
-        dx[i] = <real> 0 if mask[i] else dout[i]
+        kept = dout[i]  # read in any case: without masked loads a conditional one is not vectorised
+        dx[i] = <real> 0 if mask[i] else kept
 
 
 cdef inline void sigmoid(const real* x, real* y, Py_ssize_t n) noexcept nogil:
@@ -349,12 +351,14 @@ cdef inline double sum_of_logs(real* p, Py_ssize_t n) noexcept nogil:
 cdef inline double weighted_sum(const real* t, const real* x, real shift, Py_ssize_t n) noexcept nogil:
     """IN t, x (n,).  sum t (x - shift) over the t that are not 0: an infinite x counts for nothing there."""
     cdef Sum s = Sum(0, 0)
+    cdef real shifted
     cdef real counted[TILE]
     cdef Py_ssize_t i = 0, k, width
     while i < n:
         width = min(TILE, n - i)
         for k in range(width):
-            counted[k] = <real> 0 if t[i + k] == 0 else x[i + k] - shift
+            shifted = x[i + k] - shift
+            counted[k] = <real> 0 if t[i + k] == 0 else shifted
         s = plus(s, dot_of(t + i, <const real*> counted, width))
         i += TILE
     return value(s)
