@@ -129,7 +129,8 @@ cdef inline bint are_labels_of(cnp.ndarray t, cnp.ndarray y):
     return True
 
 
-cdef inline cnp.ndarray private_labels(object t, cnp.ndarray y):
+cdef inline cnp.ndarray steady_labels(object t, cnp.ndarray y):
+    """t as intp, in a copy if another thread could change it between its check and its use."""
     cdef bint shared = OTHERS_RUN or cnp.PyArray_SIZE(y) >= LONG
     if not shared and cnp.PyArray_TYPE(<cnp.ndarray> t) == cnp.NPY_INTP and PyArray_ISCARRAY_RO(<cnp.ndarray> t):
         return <cnp.ndarray> t
@@ -141,12 +142,12 @@ cdef cnp.ndarray plain_targets(str name, cnp.ndarray y, object t):
     cdef cnp.ndarray array
     cdef bint soft = False
     if PyArray_CheckExact(t) and are_labels_of(<cnp.ndarray> t, y):
-        array = private_labels(t, y)
+        array = steady_labels(t, y)
         if loops.first_bad_label(labels(array), rows(y), columns(y)) < 0:
             return array
     array, soft = arguments.targets(name, y, t)
     if not soft:
-        array = private_labels(array, y)
+        array = steady_labels(array, y)
         if loops.first_bad_label(labels(array), rows(y), columns(y)) >= 0:
             raise RuntimeError("t was changed by another thread while it was being checked")
         return array

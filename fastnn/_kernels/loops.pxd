@@ -341,7 +341,7 @@ cdef inline Py_ssize_t first_bad_label(const Py_ssize_t* t, Py_ssize_t N, Py_ssi
 
 
 cdef inline double sum_of_logs(real* p, Py_ssize_t n) noexcept nogil:
-    """IN p (n,), overwritten with its logarithms, n <= BLOCK."""
+    """IN p (n,), overwritten with its logarithms."""
     cdef Py_ssize_t i
     for i in range(n):
         p[i] = log(p[i])
