@@ -38,10 +38,22 @@ cdef extern from "numpy/arrayobject.h":
         Allocator allocator
     object PyDataMem_SetHandler(object handler)
 
+cdef extern from *:
+    """
+    #ifdef __linux__
+    #include <sys/mman.h>
+    static void fastnn_huge_pages(void *data, size_t size) { madvise(data, size, MADV_HUGEPAGE); }
+    #else
+    static void fastnn_huge_pages(void *data, size_t size) { (void) data; (void) size; }
+    #endif
+    """
+    void huge_pages "fastnn_huge_pages" (void* data, size_t size) noexcept nogil
+
 cdef enum:
     # A page.  A result that begins a little further into its page than the input makes every load wait for a store that
     # only seems to overlap it, since processors first compare the lowest 12 bits of addresses.
     ALIGNMENT = 4096
+    HUGE = 4 << 20
 
 # Stands in front of the data.
 cdef struct Block:
@@ -131,6 +143,8 @@ cdef void* take(void* ctx, size_t size) noexcept nogil:
     if memory == NULL:
         return NULL
     data = (<uintptr_t> memory + sizeof(Block) + ALIGNMENT - 1) & ~<uintptr_t> (ALIGNMENT - 1)
+    if size >= HUGE:
+        huge_pages(<void*> data, size)
     block = block_of(<void*> data)
     block.size = size
     block.memory = memory
