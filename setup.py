@@ -106,6 +106,7 @@ setup(
     ext_modules=[
         kernels("cpu", "cpu.pyx"),
         kernels("memory", "memory.pyx"),
+        kernels("threads", "threads.pyx"),
         *(kernels(target, "kernels.pyx") for target in targets()),
     ],
     cmdclass={"build_ext": BuildKernels},

@@ -1,6 +1,7 @@
 """The layers of a hand-written NumPy network, as compiled kernels behind the same classes."""
 
 from fastnn._kernels.memory import empty_cache, memory_stats, set_cache_limit
+from fastnn._kernels.threads import get_num_threads, set_num_threads
 from fastnn.backends import backends, get_backend, set_backend, show_config, use_backend
 from fastnn.functions import (
     cross_entropy_error,
@@ -34,6 +35,7 @@ __all__ = [
     "cross_entropy_error",
     "empty_cache",
     "get_backend",
+    "get_num_threads",
     "identity_function",
     "mean_squared_error",
     "memory_stats",
@@ -42,6 +44,7 @@ __all__ = [
     "relu_grad",
     "set_backend",
     "set_cache_limit",
+    "set_num_threads",
     "show_config",
     "sigmoid",
     "sigmoid_grad",

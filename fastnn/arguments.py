@@ -6,6 +6,7 @@ is not comes here, to be turned into something plain or into an error.
 
 from __future__ import annotations
 
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,16 @@ def bias(b: npt.ArrayLike, x: Array) -> Array:
     if array.size != x.shape[-1] or array.ndim == 0 or array.shape[-1] != array.size:
         raise ValueError(f"b has shape {array.shape}, but x of shape {x.shape} needs ({x.shape[-1]},)")
     return array.reshape(-1)
+
+
+def whole_number(name: str, value: int, least: int, most: int) -> int:
+    try:
+        number = index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a whole number, not {value!r}") from None
+    if not least <= number <= most:
+        raise ValueError(f"{name} must be from {least} to {most}, not {number}")
+    return number
 
 
 def epsilon(eps: float) -> float:

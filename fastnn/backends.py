@@ -23,7 +23,7 @@ import numpy as np
 from fastnn import reference
 
 try:
-    from fastnn._kernels import cpu
+    from fastnn._kernels import cpu, threads
 except ImportError as error:
     raise ImportError(
         "fastnn's compiled modules are missing. If this is a source folder, leave it or install from it: "
@@ -143,7 +143,7 @@ def config() -> dict[str, Any]:
         "instruction sets": list(cpu.instruction_sets()),
         "backend": get_backend(),
         "backends": list(backends()),
-        "threads": 1,
+        "threads": threads.get_num_threads(),
         "blas": f"{blas.get('name', 'unknown')} {blas.get('version', '')}".strip(),
         **_openblas(),
     }

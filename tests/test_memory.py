@@ -88,12 +88,10 @@ def test_a_limit_of_0_keeps_nothing(kernels):
     assert fastnn.memory_stats()["cached_bytes"] == 0
 
 
-@pytest.mark.parametrize(
-    "nbytes, error", [(-1, ValueError), (1.5, TypeError), (None, TypeError), (2**70, OverflowError)]
-)
+@pytest.mark.parametrize("nbytes, error", [(-1, ValueError), (1.5, TypeError), (None, TypeError), (2**70, ValueError)])
 def test_a_bad_limit_is_refused(nbytes, error):
     before = fastnn.memory_stats()
-    with pytest.raises(error):
+    with pytest.raises(error, match="nbytes must be"):
         fastnn.set_cache_limit(nbytes)
     assert fastnn.memory_stats() == before
 

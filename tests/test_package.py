@@ -18,11 +18,12 @@ PACKAGE = Path(fastnn.__file__).parent
 
 # Each module may import only what stands above it.
 ORDER = [
+    "arguments",
     "_kernels.vmath",
     "_kernels.loops",
     "_kernels.cpu",
     "_kernels.memory",
-    "arguments",
+    "_kernels.threads",
     "reference",
     "optable",
     "_kernels.kernels",
@@ -93,7 +94,7 @@ def test_the_wheel_holds_what_it_should_and_nothing_else():
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     built = {f.removesuffix(suffix) for f in inside if f.endswith(suffix)}
     expected = {"x86_64_v2", "x86_64_v3", "x86_64_v4"} if cpu.instruction_sets() != ("generic",) else {"generic"}
-    assert built == {f"_kernels/{name}" for name in {"cpu", "memory", *expected}}
+    assert built == {f"_kernels/{name}" for name in {"cpu", "memory", "threads", *expected}}
     assert all(f"{name}.pyi" in inside for name in built)
     assert {Path(f).suffix for f in inside} == {".py", ".pyi", ".pxd", ".typed", Path(suffix).suffix}
     assert not any(f.startswith(("tests/", "bench/")) for f in files)

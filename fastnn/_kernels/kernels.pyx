@@ -7,10 +7,11 @@
 (C) No pointer is taken before every check of the call has passed.  Numbers, whose conversion may run the caller's code,
     are converted before arrays are looked at; class indices are checked after the last of the caller's code has run,
     and in a copy where another thread could change them before they are used.
-(D) The GIL is let go for LONG elements or more: below, letting go costs more than it gives.
+(D) An op fills in a Task and has its *_part run over pieces of it, by `run`: small tasks in one piece under the GIL,
+    which costs more to let go than it gives; LONG ones without it; still larger ones by several threads.
 """
 
-from cpython.pystate cimport PyThreadState
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.math cimport INFINITY
 from libc.stdint cimport uint8_t
 
@@ -18,15 +19,12 @@ cimport numpy as cnp
 
 import numpy as np
 
-from fastnn._kernels cimport loops, memory
+from fastnn._kernels cimport loops, memory, threads
+from fastnn._kernels.loops cimport Sum
 
 from fastnn import arguments, reference
 
 cnp.import_array()
-
-cdef extern from "Python.h" nogil:
-    PyThreadState* PyEval_SaveThread() noexcept
-    void PyEval_RestoreThread(PyThreadState* state) noexcept
 
 cdef extern from "numpy/arrayobject.h":
     bint PyArray_CheckExact(object x)
@@ -58,6 +56,12 @@ cdef extern from *:
 
 cdef enum:
     LONG = 32768
+    # From how many bytes two threads were measured to be faster than one, for loops that wait for memory and for those
+    # that compute; the elements of the shortest piece; the most pieces.
+    LONG_TO_MOVE = 1 << 21
+    LONG_TO_COMPUTE = 1 << 19
+    PIECE = 1 << 13
+    PIECES = 32
     LABELS = cnp.NPY_ARRAY_CARRAY_RO | cnp.NPY_ARRAY_FORCECAST
 
 # What the compiler was told to use: its own word, not the build script's.
@@ -156,10 +160,6 @@ cdef cnp.ndarray plain_targets(str name, cnp.ndarray y, object t):
     return cnp.PyArray_FROM_OTF(array, cnp.PyArray_TYPE(y), cnp.NPY_ARRAY_CARRAY_RO)
 
 
-cdef inline bint soft(cnp.ndarray t, cnp.ndarray y):
-    return same_type(t, y)
-
-
 cdef inline object epsilon(object eps):
     return eps if type(eps) is float and 0 <= <double> eps < INFINITY else arguments.epsilon(eps)
 
@@ -237,55 +237,111 @@ cdef inline object given_back(cnp.ndarray y, object out):
     return y if cnp.PyArray_NDIM(y) or out is not None else y[()]
 
 
-cdef inline object loss_scalar(double loss, cnp.ndarray y):
-    cdef float rounded = <float> loss
-    return cnp.PyArray_ToScalar(<void*> &rounded if cnp.PyArray_TYPE(y) == cnp.NPY_FLOAT32 else <void*> &loss, y)
+# ---------------------------------------------------------------- tasks
 
-
-cdef inline PyThreadState* let_go(Py_ssize_t elements) noexcept nogil:
-    return PyEval_SaveThread() if elements >= LONG else NULL
-
-
-cdef inline void take_back(PyThreadState* state) noexcept nogil:
-    if state != NULL:
-        PyEval_RestoreThread(state)
-
-
-cdef inline const float* in32(cnp.ndarray x):
-    return <const float*> cnp.PyArray_DATA(x)
-
-
-cdef inline const double* in64(cnp.ndarray x):
-    return <const double*> cnp.PyArray_DATA(x)
-
-
-cdef inline float* out32(cnp.ndarray x):
-    return <float*> cnp.PyArray_DATA(x)
-
-
-cdef inline double* out64(cnp.ndarray x):
-    return <double*> cnp.PyArray_DATA(x)
-
-
-cdef inline const Py_ssize_t* labels(cnp.ndarray t):
+cdef inline const Py_ssize_t* labels(cnp.ndarray t) noexcept nogil:
     return <const Py_ssize_t*> cnp.PyArray_DATA(t)
 
 
+# What an op does, for its *_part: arrays of N rows of C columns, or for ops on single elements of N C elements.
+cdef struct Task:
+    bint single  # float32, otherwise float64
+    const void* x
+    const void* x2
+    const Py_ssize_t* labels  # class indices, or NULL where x2 has targets
+    uint8_t* mask
+    void* y
+    Py_ssize_t N
+    Py_ssize_t C
+    double eps
+    double factor
+    Sum* sums  # where each piece leaves its part of a sum
+
+
+cdef inline Task elements(cnp.ndarray x, cnp.ndarray x2, cnp.ndarray y):
+    """Of an op on single elements, of x and of x2 if it is not None."""
+    cdef Task task
+    task.single = cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT32
+    task.x = cnp.PyArray_DATA(x)
+    task.x2 = NULL if x2 is None else cnp.PyArray_BYTES(x2)
+    task.labels, task.mask, task.sums = NULL, NULL, NULL
+    task.y = NULL if y is None else cnp.PyArray_BYTES(y)
+    task.N, task.C = cnp.PyArray_SIZE(x), 1
+    task.eps, task.factor = 0, 0
+    return task
+
+
+cdef inline Task by_rows(cnp.ndarray x, cnp.ndarray x2, cnp.ndarray y):
+    cdef Task task = elements(x, x2, y)
+    task.N, task.C = rows(x), columns(x)
+    return task
+
+
+cdef inline Task by_rows_with_targets(cnp.ndarray x, cnp.ndarray t, cnp.ndarray y):
+    """t is what plain_targets gave."""
+    cdef Task task = by_rows(x, t, y)
+    if not same_type(t, x):
+        task.labels, task.x2 = labels(t), NULL
+    return task
+
+
+cdef Py_ssize_t run(threads.Part part, const Task* task, Py_ssize_t n, Py_ssize_t C, Py_ssize_t long_enough) noexcept:
+    """Run `part` over n units of C elements.  Returns into how many pieces they were cut, by n and C alone."""
+    cdef Py_ssize_t length = n
+    if n * C < LONG:
+        part(task, 0, n, 0)
+        return 1
+    if n * C * (sizeof(float) if task.single else sizeof(double)) >= <size_t> long_enough:
+        length = max(n // PIECES, PIECE // C) + 1
+        if C <= loops.SHORT:
+            # Where rows are handled LANES at a time, a row must not depend on its piece.
+            length += loops.LANES - length % loops.LANES
+    with nogil:
+        threads.run(part, task, n, length)
+    return (n + length - 1) // length
+
+
+cdef inline const float* in32(const void* x, Py_ssize_t offset) noexcept nogil:
+    return <const float*> x + offset
+
+
+cdef inline const double* in64(const void* x, Py_ssize_t offset) noexcept nogil:
+    return <const double*> x + offset
+
+
+cdef inline float* out32(void* y, Py_ssize_t offset) noexcept nogil:
+    return <float*> y + offset
+
+
+cdef inline double* out64(void* y, Py_ssize_t offset) noexcept nogil:
+    return <double*> y + offset
+
 # ---------------------------------------------------------------- element by element
+
+cdef void relu_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t piece) noexcept nogil:
+    cdef const Task* k = <const Task*> task
+    if k.single:
+        loops.relu(in32(k.x, first), out32(k.y, first), last - first)
+    else:
+        loops.relu(in64(k.x, first), out64(k.y, first), last - first)
+
 
 def relu(x, *, out=None):
     cdef cnp.ndarray a = plain("x", x)
     if a is None:
         return hand_over("relu")(x, out=out)
     cdef cnp.ndarray y = result(out, a, x)
-    cdef Py_ssize_t n = cnp.PyArray_SIZE(a)
-    cdef PyThreadState* state = let_go(n)
-    if cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT32:
-        loops.relu(in32(a), out32(y), n)
-    else:
-        loops.relu(in64(a), out64(y), n)
-    take_back(state)
+    cdef Task task = elements(a, None, y)
+    run(relu_part, &task, task.N, task.C, LONG_TO_MOVE)
     return given_back(y, out)
+
+
+cdef void relu_with_mask_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t piece) noexcept nogil:
+    cdef const Task* k = <const Task*> task
+    if k.single:
+        loops.relu_with_mask(in32(k.x, first), out32(k.y, first), k.mask + first, last - first)
+    else:
+        loops.relu_with_mask(in64(k.x, first), out64(k.y, first), k.mask + first, last - first)
 
 
 def relu_with_mask(x, *, out=None):
@@ -294,14 +350,18 @@ def relu_with_mask(x, *, out=None):
         return hand_over("relu_with_mask")(x, out=out)
     cdef cnp.ndarray y = result(out, a, x)
     cdef cnp.ndarray mask = fresh(a, cnp.NPY_BOOL, 1)
-    cdef Py_ssize_t n = cnp.PyArray_SIZE(a)
-    cdef PyThreadState* state = let_go(n)
-    if cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT32:
-        loops.relu_with_mask(in32(a), out32(y), <uint8_t*> cnp.PyArray_DATA(mask), n)
-    else:
-        loops.relu_with_mask(in64(a), out64(y), <uint8_t*> cnp.PyArray_DATA(mask), n)
-    take_back(state)
+    cdef Task task = elements(a, None, y)
+    task.mask = <uint8_t*> cnp.PyArray_DATA(mask)
+    run(relu_with_mask_part, &task, task.N, task.C, LONG_TO_MOVE)
     return given_back(y, out), given_back(mask, None)
+
+
+cdef void relu_backward_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t piece) noexcept nogil:
+    cdef const Task* k = <const Task*> task
+    if k.single:
+        loops.relu_backward(in32(k.x, first), k.mask + first, out32(k.y, first), last - first)
+    else:
+        loops.relu_backward(in64(k.x, first), k.mask + first, out64(k.y, first), last - first)
 
 
 def relu_backward(dout, mask, *, out=None):
@@ -310,14 +370,18 @@ def relu_backward(dout, mask, *, out=None):
         return hand_over("relu_backward")(dout, mask, out=out)
     cdef cnp.ndarray m = plain_mask(mask, a)
     cdef cnp.ndarray dx = result(out, a, dout, mask)
-    cdef Py_ssize_t n = cnp.PyArray_SIZE(a)
-    cdef PyThreadState* state = let_go(n)
-    if cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT32:
-        loops.relu_backward(in32(a), <const uint8_t*> cnp.PyArray_DATA(m), out32(dx), n)
-    else:
-        loops.relu_backward(in64(a), <const uint8_t*> cnp.PyArray_DATA(m), out64(dx), n)
-    take_back(state)
+    cdef Task task = elements(a, None, dx)
+    task.mask = <uint8_t*> cnp.PyArray_DATA(m)
+    run(relu_backward_part, &task, task.N, task.C, LONG_TO_MOVE)
     return given_back(dx, out)
+
+
+cdef void sigmoid_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t piece) noexcept nogil:
+    cdef const Task* k = <const Task*> task
+    if k.single:
+        loops.sigmoid(in32(k.x, first), out32(k.y, first), last - first)
+    else:
+        loops.sigmoid(in64(k.x, first), out64(k.y, first), last - first)
 
 
 def sigmoid(x, *, out=None):
@@ -325,14 +389,17 @@ def sigmoid(x, *, out=None):
     if a is None:
         return hand_over("sigmoid")(x, out=out)
     cdef cnp.ndarray y = result(out, a, x)
-    cdef Py_ssize_t n = cnp.PyArray_SIZE(a)
-    cdef PyThreadState* state = let_go(n)
-    if cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT32:
-        loops.sigmoid(in32(a), out32(y), n)
-    else:
-        loops.sigmoid(in64(a), out64(y), n)
-    take_back(state)
+    cdef Task task = elements(a, None, y)
+    run(sigmoid_part, &task, task.N, task.C, LONG_TO_COMPUTE)
     return given_back(y, out)
+
+
+cdef void sigmoid_backward_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t piece) noexcept nogil:
+    cdef const Task* k = <const Task*> task
+    if k.single:
+        loops.sigmoid_backward(in32(k.x, first), in32(k.x2, first), out32(k.y, first), last - first)
+    else:
+        loops.sigmoid_backward(in64(k.x, first), in64(k.x2, first), out64(k.y, first), last - first)
 
 
 def sigmoid_backward(dout, y, *, out=None):
@@ -342,31 +409,39 @@ def sigmoid_backward(dout, y, *, out=None):
         return hand_over("sigmoid_backward")(dout, y, out=out)
     need_same_shape("dout", a, "y", b)
     cdef cnp.ndarray dx = result(out, a, dout, y)
-    cdef Py_ssize_t n = cnp.PyArray_SIZE(a)
-    cdef PyThreadState* state = let_go(n)
-    if cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT32:
-        loops.sigmoid_backward(in32(a), in32(b), out32(dx), n)
-    else:
-        loops.sigmoid_backward(in64(a), in64(b), out64(dx), n)
-    take_back(state)
+    cdef Task task = elements(a, b, dx)
+    run(sigmoid_backward_part, &task, task.N, task.C, LONG_TO_MOVE)
     return given_back(dx, out)
 
 
 # ---------------------------------------------------------------- row by row
+
+cdef void softmax_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t piece) noexcept nogil:
+    cdef const Task* k = <const Task*> task
+    cdef Py_ssize_t at = first * k.C
+    if k.single:
+        loops.softmax(in32(k.x, at), out32(k.y, at), last - first, k.C)
+    else:
+        loops.softmax(in64(k.x, at), out64(k.y, at), last - first, k.C)
+
 
 def softmax(x, *, out=None):
     cdef cnp.ndarray a = plain("x", x, 1)
     if a is None:
         return hand_over("softmax")(x, out=out)
     cdef cnp.ndarray y = result(out, a, x)
-    cdef Py_ssize_t N = rows(a), C = columns(a)
-    cdef PyThreadState* state = let_go(N * C)
-    if cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT32:
-        loops.softmax(in32(a), out32(y), N, C)
-    else:
-        loops.softmax(in64(a), out64(y), N, C)
-    take_back(state)
+    cdef Task task = by_rows(a, None, y)
+    run(softmax_part, &task, task.N, task.C, LONG_TO_COMPUTE)
     return y
+
+
+cdef void softmax_backward_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t piece) noexcept nogil:
+    cdef const Task* k = <const Task*> task
+    cdef Py_ssize_t at = first * k.C
+    if k.single:
+        loops.softmax_backward(in32(k.x, at), in32(k.x2, at), out32(k.y, at), last - first, k.C)
+    else:
+        loops.softmax_backward(in64(k.x, at), in64(k.x2, at), out64(k.y, at), last - first, k.C)
 
 
 def softmax_backward(dout, y, *, out=None):
@@ -376,38 +451,73 @@ def softmax_backward(dout, y, *, out=None):
         return hand_over("softmax_backward")(dout, y, out=out)
     need_same_shape("dout", a, "y", b)
     cdef cnp.ndarray dx = result(out, a, dout, y)
-    cdef Py_ssize_t N = rows(a), C = columns(a)
-    cdef PyThreadState* state = let_go(N * C)
-    if cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT32:
-        loops.softmax_backward(in32(a), in32(b), out32(dx), N, C)
-    else:
-        loops.softmax_backward(in64(a), in64(b), out64(dx), N, C)
-    take_back(state)
+    cdef Task task = by_rows(a, b, dx)
+    run(softmax_backward_part, &task, task.N, task.C, LONG_TO_MOVE)
     return dx
 
 
 # ---------------------------------------------------------------- losses
 
+cdef object loss_of(const Task* task, Py_ssize_t pieces, cnp.ndarray x):
+    """The mean over the rows of minus the sums that the pieces have left, as a scalar of x's dtype."""
+    cdef double loss = 0 - loops.value(loops.sum_of_sums(task.sums, pieces)) / task.N
+    cdef float rounded = <float> loss
+    return cnp.PyArray_ToScalar(<void*> &rounded if task.single else <void*> &loss, x)
+
+
+cdef void cross_entropy_error_part(
+    const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t piece
+) noexcept nogil:
+    cdef const Task* k = <const Task*> task
+    cdef Py_ssize_t at = first * k.C, n = last - first
+    if k.single:
+        if k.labels != NULL:
+            k.sums[piece] = loops.cross_entropy_labels(in32(k.x, at), k.labels + first, <float> k.eps, n, k.C)
+        else:
+            k.sums[piece] = loops.cross_entropy_targets(in32(k.x, at), in32(k.x2, at), <float> k.eps, n * k.C)
+    elif k.labels != NULL:
+        k.sums[piece] = loops.cross_entropy_labels(in64(k.x, at), k.labels + first, k.eps, n, k.C)
+    else:
+        k.sums[piece] = loops.cross_entropy_targets(in64(k.x, at), in64(k.x2, at), k.eps, n * k.C)
+
+
 def cross_entropy_error(y, t, *, eps=1e-7):
-    cdef double loss, e = epsilon(eps)
+    cdef double e = epsilon(eps)
     cdef cnp.ndarray a = plain("y", y, 1)
     cdef cnp.ndarray b = None if a is None else plain_targets("y", a, t)
     if a is None or b is None:
         return hand_over("cross_entropy_error")(y, t, eps=eps)
-    cdef Py_ssize_t N = rows(a), C = columns(a)
-    cdef bint targets = soft(b, a)
-    cdef PyThreadState* state = let_go(N * C if targets else N)
-    if cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT32:
-        if targets:
-            loss = loops.cross_entropy_targets(in32(a), in32(b), <float> e, N, C)
+    cdef Sum sums[PIECES]
+    cdef Task task = by_rows_with_targets(a, b, None)
+    task.eps, task.sums = e, sums
+    cdef Py_ssize_t pieces = run(
+        cross_entropy_error_part, &task, task.N, 1 if task.labels != NULL else task.C, LONG_TO_COMPUTE
+    )
+    return loss_of(&task, pieces, a)
+
+
+cdef void cross_entropy_error_backward_part(
+    const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t piece
+) noexcept nogil:
+    cdef const Task* k = <const Task*> task
+    cdef Py_ssize_t at = first * k.C, n = last - first
+    if k.single:
+        if k.labels != NULL:
+            loops.cross_entropy_labels_backward(
+                in32(k.x, at), k.labels + first, <float> k.factor, <float> k.eps, out32(k.y, at), k.N, n, k.C
+            )
         else:
-            loss = loops.cross_entropy_labels(in32(a), labels(b), <float> e, N, C)
-    elif targets:
-        loss = loops.cross_entropy_targets(in64(a), in64(b), e, N, C)
+            loops.cross_entropy_targets_backward(
+                in32(k.x, at), in32(k.x2, at), <float> k.factor, <float> k.eps, out32(k.y, at), k.N, n * k.C
+            )
+    elif k.labels != NULL:
+        loops.cross_entropy_labels_backward(
+            in64(k.x, at), k.labels + first, k.factor, k.eps, out64(k.y, at), k.N, n, k.C
+        )
     else:
-        loss = loops.cross_entropy_labels(in64(a), labels(b), e, N, C)
-    take_back(state)
-    return loss_scalar(loss, a)
+        loops.cross_entropy_targets_backward(
+            in64(k.x, at), in64(k.x2, at), k.factor, k.eps, out64(k.y, at), k.N, n * k.C
+        )
 
 
 def cross_entropy_error_backward(y, t, dout=1.0, *, eps=1e-7, out=None):
@@ -419,24 +529,39 @@ def cross_entropy_error_backward(y, t, dout=1.0, *, eps=1e-7, out=None):
     if a is None or b is None or widens(dout, a):
         return hand_over("cross_entropy_error_backward")(y, t, dout, eps=eps, out=out)
     cdef cnp.ndarray dy = result(out, a, y, t)
-    cdef Py_ssize_t N = rows(a), C = columns(a)
-    cdef bint targets = soft(b, a)
-    cdef PyThreadState* state = let_go(N * C)
-    if cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT32:
-        if targets:
-            loops.cross_entropy_targets_backward(in32(a), in32(b), <float> factor, <float> e, out32(dy), N, C)
-        else:
-            loops.cross_entropy_labels_backward(in32(a), labels(b), <float> factor, <float> e, out32(dy), N, C)
-    elif targets:
-        loops.cross_entropy_targets_backward(in64(a), in64(b), factor, e, out64(dy), N, C)
-    else:
-        loops.cross_entropy_labels_backward(in64(a), labels(b), factor, e, out64(dy), N, C)
-    take_back(state)
+    cdef Task task = by_rows_with_targets(a, b, dy)
+    task.eps, task.factor = e, factor
+    run(cross_entropy_error_backward_part, &task, task.N, task.C, LONG_TO_MOVE)
     return dy
 
 
+cdef void softmax_cross_entropy_part(
+    const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t piece
+) noexcept nogil:
+    cdef const Task* k = <const Task*> task
+    cdef Py_ssize_t at = first * k.C, n = last - first
+    cdef bint exact = k.eps == 0
+    if k.single:
+        if k.labels != NULL:
+            k.sums[piece] = loops.softmax_cross_entropy_labels(
+                in32(k.x, at), k.labels + first, <float> k.eps, exact, out32(k.y, at), n, k.C
+            )
+        else:
+            k.sums[piece] = loops.softmax_cross_entropy_targets(
+                in32(k.x, at), in32(k.x2, at), <float> k.eps, exact, out32(k.y, at), n, k.C
+            )
+    elif k.labels != NULL:
+        k.sums[piece] = loops.softmax_cross_entropy_labels(
+            in64(k.x, at), k.labels + first, k.eps, exact, out64(k.y, at), n, k.C
+        )
+    else:
+        k.sums[piece] = loops.softmax_cross_entropy_targets(
+            in64(k.x, at), in64(k.x2, at), k.eps, exact, out64(k.y, at), n, k.C
+        )
+
+
 def softmax_cross_entropy(x, t, *, eps=1e-7, out=None):
-    cdef double loss, e = epsilon(eps)
+    cdef double e = epsilon(eps)
     cdef cnp.ndarray a = plain("x", x, 1)
     cdef cnp.ndarray b = None if a is None else plain_targets("x", a, t)
     if a is None or b is None:
@@ -444,20 +569,33 @@ def softmax_cross_entropy(x, t, *, eps=1e-7, out=None):
     cdef cnp.ndarray y = result(out, a, x)
     if out is not None:
         arguments.clear_of(out, t)
-    cdef Py_ssize_t N = rows(a), C = columns(a)
-    cdef bint targets = soft(b, a)
-    cdef PyThreadState* state = let_go(N * C)
-    if cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT32:
-        if targets:
-            loss = loops.softmax_cross_entropy_targets(in32(a), in32(b), <float> e, e == 0, out32(y), N, C)
+    cdef Sum sums[PIECES]
+    cdef Task task = by_rows_with_targets(a, b, y)
+    task.eps, task.sums = e, sums
+    cdef Py_ssize_t pieces = run(softmax_cross_entropy_part, &task, task.N, task.C, LONG_TO_COMPUTE)
+    return loss_of(&task, pieces, a), y
+
+
+cdef void softmax_cross_entropy_backward_part(
+    const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t piece
+) noexcept nogil:
+    cdef const Task* k = <const Task*> task
+    cdef Py_ssize_t at = first * k.C, n = last - first
+    if k.single:
+        if k.labels != NULL:
+            loops.softmax_cross_entropy_labels_backward(
+                in32(k.x, at), k.labels + first, <float> k.factor, out32(k.y, at), n, k.C
+            )
         else:
-            loss = loops.softmax_cross_entropy_labels(in32(a), labels(b), <float> e, e == 0, out32(y), N, C)
-    elif targets:
-        loss = loops.softmax_cross_entropy_targets(in64(a), in64(b), e, e == 0, out64(y), N, C)
+            loops.softmax_cross_entropy_targets_backward(
+                in32(k.x, at), in32(k.x2, at), <float> k.factor, out32(k.y, at), n * k.C
+            )
+    elif k.labels != NULL:
+        loops.softmax_cross_entropy_labels_backward(
+            in64(k.x, at), k.labels + first, k.factor, out64(k.y, at), n, k.C
+        )
     else:
-        loss = loops.softmax_cross_entropy_labels(in64(a), labels(b), e, e == 0, out64(y), N, C)
-    take_back(state)
-    return loss_scalar(loss, a), y
+        loops.softmax_cross_entropy_targets_backward(in64(k.x, at), in64(k.x2, at), k.factor, out64(k.y, at), n * k.C)
 
 
 def softmax_cross_entropy_backward(y, t, dout=1.0, *, out=None):
@@ -468,43 +606,64 @@ def softmax_cross_entropy_backward(y, t, dout=1.0, *, out=None):
     if a is None or b is None or widens(dout, a):
         return hand_over("softmax_cross_entropy_backward")(y, t, dout, out=out)
     cdef cnp.ndarray dx = result(out, a, y, t)
-    cdef Py_ssize_t N = rows(a), C = columns(a)
-    cdef bint targets = soft(b, a)
-    factor /= N
-    cdef PyThreadState* state = let_go(N * C)
-    if cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT32:
-        if targets:
-            loops.softmax_cross_entropy_targets_backward(in32(a), in32(b), <float> factor, out32(dx), N * C)
-        else:
-            loops.softmax_cross_entropy_labels_backward(in32(a), labels(b), <float> factor, out32(dx), N, C)
-    elif targets:
-        loops.softmax_cross_entropy_targets_backward(in64(a), in64(b), factor, out64(dx), N * C)
-    else:
-        loops.softmax_cross_entropy_labels_backward(in64(a), labels(b), factor, out64(dx), N, C)
-    take_back(state)
+    cdef Task task = by_rows_with_targets(a, b, dx)
+    task.factor = factor / task.N
+    run(softmax_cross_entropy_backward_part, &task, task.N, task.C, LONG_TO_MOVE)
     return dx
 
 
 # ---------------------------------------------------------------- the bias
 
+cdef void bias_grad_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t piece) noexcept nogil:
+    cdef const Task* k = <const Task*> task
+    if k.single:
+        loops.sums_of_columns(in32(k.x, first * k.C), last - first, k.C, k.sums + piece * k.C)
+    else:
+        loops.sums_of_columns(in64(k.x, first * k.C), last - first, k.C, k.sums + piece * k.C)
+
+
+cdef void wide_bias_grad_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t piece) noexcept nogil:
+    cdef const Task* k = <const Task*> task
+    if k.single:
+        loops.wide_bias_grad(in32(k.x, first), out32(k.y, first), k.N, k.C, last - first)
+    else:
+        loops.wide_bias_grad(in64(k.x, first), out64(k.y, first), k.N, k.C, last - first)
+
+
 def bias_grad(dout, *, out=None):
     cdef cnp.ndarray a = plain("dout", dout, 1)
     if a is None:
         return hand_over("bias_grad")(dout, out=out)
-    cdef Py_ssize_t N = rows(a), M = columns(a)
-    cdef cnp.npy_intp shape = M
+    cdef Py_ssize_t pieces
+    cdef cnp.npy_intp M = columns(a)
     cdef cnp.ndarray db
     if out is None:
-        db = cnp.PyArray_EMPTY(1, &shape, cnp.PyArray_TYPE(a), 0)
+        db = cnp.PyArray_EMPTY(1, &M, cnp.PyArray_TYPE(a), 0)
     else:
         db = arguments.output(out, (M,), (<object> a).dtype, np.asarray(dout))
-    cdef PyThreadState* state = let_go(N * M)
-    if cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT32:
-        loops.bias_grad(in32(a), out32(db), N, M)
+    cdef Task task = by_rows(a, None, db)
+    if M > loops.WIDE:
+        run(wide_bias_grad_part, &task, M, task.N, LONG_TO_MOVE)
+        return db
+    task.sums = <Sum*> PyMem_Malloc(sizeof(Sum) * M * PIECES)
+    if task.sums == NULL:
+        raise MemoryError
+    pieces = run(bias_grad_part, &task, task.N, M, LONG_TO_MOVE)
+    if task.single:
+        loops.sum_of_pieces(task.sums, out32(task.y, 0), pieces, M)
     else:
-        loops.bias_grad(in64(a), out64(db), N, M)
-    take_back(state)
+        loops.sum_of_pieces(task.sums, out64(task.y, 0), pieces, M)
+    PyMem_Free(task.sums)
     return db
+
+
+cdef void add_bias_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t piece) noexcept nogil:
+    cdef const Task* k = <const Task*> task
+    cdef Py_ssize_t at = first * k.C
+    if k.single:
+        loops.add_bias(in32(k.x, at), in32(k.x2, 0), out32(k.y, at), last - first, k.C)
+    else:
+        loops.add_bias(in64(k.x, at), in64(k.x2, 0), out64(k.y, at), last - first, k.C)
 
 
 def add_bias(x, b, *, out=None):
@@ -513,11 +672,6 @@ def add_bias(x, b, *, out=None):
     if a is None or bias is None:
         return hand_over("add_bias")(x, b, out=out)
     cdef cnp.ndarray y = result(out, a, x, b)
-    cdef Py_ssize_t N = rows(a), M = columns(a)
-    cdef PyThreadState* state = let_go(N * M)
-    if cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT32:
-        loops.add_bias(in32(a), in32(bias), out32(y), N, M)
-    else:
-        loops.add_bias(in64(a), in64(bias), out64(y), N, M)
-    take_back(state)
+    cdef Task task = by_rows(a, bias, y)
+    run(add_bias_part, &task, task.N, task.C, LONG_TO_MOVE)
     return y

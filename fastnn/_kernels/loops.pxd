@@ -43,6 +43,16 @@ cdef inline double value(Sum s) noexcept nogil:
     return s.total + s.error if s.error == s.error else s.total
 
 
+cdef inline Sum sum_of_sums(const Sum* sums, Py_ssize_t n) noexcept nogil:
+    """IN sums (n,), n >= 1."""
+    cdef Sum s = sums[0]
+    cdef Py_ssize_t k
+    for k in range(1, n):
+        s = plus(s, sums[k].total)
+        s.error += sums[k].error
+    return s
+
+
 cdef inline void sum_columns(
     const real* x, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t depth,
     double* totals, double* errors
@@ -364,7 +374,7 @@ cdef inline double weighted_sum(const real* t, const real* x, real shift, Py_ssi
     return value(s)
 
 
-cdef inline double weighted_logs(const real* t, const real* y, real eps, Py_ssize_t n) noexcept nogil:
+cdef inline Sum weighted_logs(const real* t, const real* y, real eps, Py_ssize_t n) noexcept nogil:
     """IN t, y (n,).  sum t log(y + eps) over the t that are not 0."""
     cdef Sum s = Sum(0, 0)
     cdef real logs[TILE]
@@ -375,10 +385,12 @@ cdef inline double weighted_logs(const real* t, const real* y, real eps, Py_ssiz
             logs[k] = log(y[i + k] + eps)
         s = plus(s, weighted_sum(t + i, <const real*> logs, <real> 0, width))
         i += TILE
-    return value(s)
+    return s
 
 
-cdef inline double cross_entropy_labels(
+# Each gives the sum over its rows, of which the loss is minus the mean.
+
+cdef inline Sum cross_entropy_labels(
     const real* y, const Py_ssize_t* t, real eps, Py_ssize_t N, Py_ssize_t C
 ) noexcept nogil:
     """IN y (N, C), t (N,)."""
@@ -392,42 +404,40 @@ cdef inline double cross_entropy_labels(
             p[n] = y[(first + n) * C + t[first + n]] + eps
         s = plus(s, sum_of_logs(p, rows))
         first += TILE
-    return 0 - value(s) / N
+    return s
 
 
-cdef inline double cross_entropy_targets(
-    const real* y, const real* t, real eps, Py_ssize_t N, Py_ssize_t C
-) noexcept nogil:
-    """IN y, t (N, C)."""
-    return 0 - weighted_logs(t, y, eps, N * C) / N
+cdef inline Sum cross_entropy_targets(const real* y, const real* t, real eps, Py_ssize_t n) noexcept nogil:
+    """IN y, t (n,)."""
+    return weighted_logs(t, y, eps, n)
 
 
 cdef inline void cross_entropy_labels_backward(
-    const real* y, const Py_ssize_t* t, real dout, real eps, real* dy, Py_ssize_t N, Py_ssize_t C
+    const real* y, const Py_ssize_t* t, real dout, real eps, real* dy, Py_ssize_t N, Py_ssize_t rows, Py_ssize_t C
 ) noexcept nogil:
-    """IN y (N, C), t (N,), OUT dy (N, C), in place allowed."""
+    """IN y (rows, C), t (rows,), OUT dy (rows, C), in place allowed.  N is the rows of the whole."""
     cdef Py_ssize_t n
     cdef real p
-    for n in range(N):
+    for n in range(rows):
         p = y[n * C + t[n]]
         memset(dy + n * C, 0, C * sizeof(real))
         dy[n * C + t[n]] = -dout / (<real> N * (p + eps))
 
 
 cdef inline void cross_entropy_targets_backward(
-    const real* y, const real* t, real dout, real eps, real* dy, Py_ssize_t N, Py_ssize_t C
+    const real* y, const real* t, real dout, real eps, real* dy, Py_ssize_t N, Py_ssize_t n
 ) noexcept nogil:
-    """IN y, t (N, C), OUT dy (N, C), in place allowed."""
+    """IN y, t (n,), OUT dy (n,), in place allowed.  N is the rows of the whole."""
     cdef Py_ssize_t i
     cdef real rows = <real> N
-    for i in range(N * C):
+    for i in range(n):
         dy[i] = <real> 0 if t[i] == 0 else -t[i] * dout / (rows * (y[i] + eps))
 
 
 # `exact` means eps = 0 before it was rounded to `real`: the loss of a row is log(sum exp(x)) - x[t], both parts
 # relative to the row's maximum.  Otherwise it is -log(softmax(x)[t] + eps).
 
-cdef inline double softmax_cross_entropy_labels(
+cdef inline Sum softmax_cross_entropy_labels(
     const real* x, const Py_ssize_t* t, real eps, bint exact, real* y, Py_ssize_t N, Py_ssize_t C
 ) noexcept nogil:
     """IN x (N, C), t (N,), OUT y (N, C) = softmax(x), in place allowed."""
@@ -452,10 +462,10 @@ cdef inline double softmax_cross_entropy_labels(
                 p[n] = y[(first + n) * C + t[first + n]] + eps
             s = plus(s, sum_of_logs(p, rows))
         first += TILE
-    return 0 - value(s) / N
+    return s
 
 
-cdef inline double softmax_cross_entropy_targets(
+cdef inline Sum softmax_cross_entropy_targets(
     const real* x, const real* t, real eps, bint exact, real* y, Py_ssize_t N, Py_ssize_t C
 ) noexcept nogil:
     """IN x, t (N, C), OUT y (N, C) = softmax(x), in place allowed."""
@@ -476,8 +486,8 @@ cdef inline double softmax_cross_entropy_targets(
             if weight != 0:
                 s = plus(s, -weight * log(value(total)))
         else:
-            s = plus(s, weighted_logs(t_n, <const real*> y + n * C, eps, C))
-    return 0 - value(s) / N
+            s = plus(s, value(weighted_logs(t_n, <const real*> y + n * C, eps, C)))
+    return s
 
 
 cdef inline void softmax_cross_entropy_labels_backward(
@@ -508,29 +518,51 @@ cdef inline void softmax_cross_entropy_targets_backward(
 
 # ---------------------------------------------------------------- the bias
 
-cdef inline void bias_grad(const real* dout, real* db, Py_ssize_t N, Py_ssize_t M) noexcept nogil:
-    """IN dout (N, M), OUT db (M,)."""
+cdef inline void sums_of_columns(const real* dout, Py_ssize_t rows, Py_ssize_t M, Sum* sums) noexcept nogil:
+    """IN dout (rows, M), OUT sums (M,), M <= WIDE."""
     cdef double totals[WIDE]
     cdef double errors[WIDE]
-    cdef Py_ssize_t first = 0, width, j, n, folded = TILE // M if M else 0
-    cdef Sum s
-    if folded < 2 or N < folded:
-        while first < M:
-            width = min(WIDE, M - first)
-            sum_columns(dout + first, M, N, width, MORE_ROWS, totals, errors)
-            for j in range(width):
-                db[first + j] = <real> value(Sum(totals[j], errors[j]))
-            first += WIDE
+    cdef Py_ssize_t j, n, folded = TILE // M if M else 0
+    if folded < 2 or rows < folded:
+        sum_columns(dout, M, rows, M, MORE_ROWS, totals, errors)
+        for j in range(M):
+            sums[j] = Sum(totals[j], errors[j])
         return
-    sum_columns(dout, folded * M, N // folded, folded * M, MORE_ROWS, totals, errors)
+    sum_columns(dout, folded * M, rows // folded, folded * M, MORE_ROWS, totals, errors)
     for j in range(M):
-        s = Sum(0, 0)
+        sums[j] = Sum(0, 0)
         for n in range(folded):
-            s = plus(s, totals[n * M + j])
-            s.error += errors[n * M + j]
-        for n in range(N - N % folded, N):
-            s = plus(s, dout[n * M + j])
+            sums[j] = plus(sums[j], totals[n * M + j])
+            sums[j].error += errors[n * M + j]
+        for n in range(rows - rows % folded, rows):
+            sums[j] = plus(sums[j], dout[n * M + j])
+
+
+cdef inline void sum_of_pieces(const Sum* sums, real* db, Py_ssize_t pieces, Py_ssize_t M) noexcept nogil:
+    """IN sums (pieces, M), OUT db (M,)."""
+    cdef Py_ssize_t j, k
+    cdef Sum s
+    for j in range(M):
+        s = sums[j]
+        for k in range(1, pieces):
+            s = plus(s, sums[k * M + j].total)
+            s.error += sums[k * M + j].error
         db[j] = <real> value(s)
+
+
+cdef inline void wide_bias_grad(
+    const real* dout, real* db, Py_ssize_t N, Py_ssize_t M, Py_ssize_t columns
+) noexcept nogil:
+    """IN dout, `columns` of (N, M), OUT db (columns,)."""
+    cdef double totals[WIDE]
+    cdef double errors[WIDE]
+    cdef Py_ssize_t first = 0, width, j
+    while first < columns:
+        width = min(WIDE, columns - first)
+        sum_columns(dout + first, M, N, width, MORE_ROWS, totals, errors)
+        for j in range(width):
+            db[first + j] = <real> value(Sum(totals[j], errors[j]))
+        first += WIDE
 
 
 cdef inline void add_bias(const real* x, const real* b, real* y, Py_ssize_t N, Py_ssize_t M) noexcept nogil:

@@ -22,7 +22,9 @@ from libc.string cimport memcpy, memset, strcpy
 cimport numpy as cnp
 
 import os
-from operator import index
+import sys
+
+from fastnn import arguments
 
 cnp.import_array()
 
@@ -267,10 +269,7 @@ def set_cache_limit(nbytes):
     nbytes : int
         At least 0, which keeps nothing; 512 MiB at the start.  What is beyond goes back to the system at once.
     """
-    nbytes = index(nbytes)
-    if nbytes < 0:
-        raise ValueError(f"nbytes must be at least 0, not {nbytes}")
-    cdef size_t limit = nbytes
+    cdef size_t limit = arguments.whole_number("nbytes", nbytes, 0, sys.maxsize)
     PyThread_acquire_lock(lock, WAIT_LOCK)
     cache.limit = limit
     cdef Block* out = beyond(limit)

@@ -1,0 +1,235 @@
+"""The worker threads: they and the caller take the pieces of a task until none is left.
+
+Where a task is cut depends on its size alone, never on the number of threads, so neither do results.  The caller waits
+for pieces that a worker has begun, never for a worker to wake up: if they come late, it has done the work by itself.
+A caller that finds the workers busy with another's task does the same.
+
+Threads and locks are CPython's own, the same on every platform, and a worker never touches Python.  Workers start with
+the first task that is cut.  After a task they look out for the next one, some tens of microseconds, before they sleep:
+waking takes longer than most tasks.
+"""
+
+from cpython.pythread cimport (
+    NOWAIT_LOCK,
+    PyThread_acquire_lock,
+    PyThread_allocate_lock,
+    PyThread_release_lock,
+    PyThread_type_lock,
+    WAIT_LOCK,
+)
+
+import os
+
+from fastnn import arguments
+
+cdef extern from "Python.h":
+    unsigned long PyThread_start_new_thread(void (*function)(void*) noexcept nogil, void* argument) nogil
+    const unsigned long PYTHREAD_INVALID_THREAD_ID
+
+cdef extern from *:
+    """
+    #include <time.h>
+    #ifdef _WIN32
+    #define fastnn_give_way() SwitchToThread()
+    #else
+    #include <sched.h>
+    #define fastnn_give_way() sched_yield()
+    #endif
+
+    static double fastnn_seconds(void)
+    {
+        struct timespec now;
+        timespec_get(&now, TIME_UTC);
+        return now.tv_sec + 1e-9 * now.tv_nsec;
+    }
+    """
+    void give_way "fastnn_give_way" () noexcept nogil
+    double seconds "fastnn_seconds" () noexcept nogil
+
+cdef enum:
+    MOST = 256
+    LOOKS = 100
+
+cdef double A_WHILE = 50e-6  # seconds: about what it takes to wake a thread
+
+cdef struct Worker:
+    Py_ssize_t number
+    bint started
+    bint asleep
+    PyThread_type_lock wake  # held, but for the moment in which it lets its worker go on
+
+cdef struct Pool:
+    PyThread_type_lock lock  # of all that follows
+    PyThread_type_lock finished  # held, but for the moment in which it lets a waiting caller go on
+    Worker workers[MOST - 1]
+    Py_ssize_t threads  # workers and caller
+    bint busy
+    bint waiting
+    Part part
+    const void* task
+    Py_ssize_t n
+    Py_ssize_t length
+    Py_ssize_t pieces
+    Py_ssize_t next
+    Py_ssize_t unfinished
+
+cdef Pool pool
+
+
+cdef void take_lock() noexcept nogil:
+    # It is never held for long, and sleeping for it would cost more than a piece.
+    cdef int _
+    for _ in range(LOOKS):
+        if PyThread_acquire_lock(pool.lock, NOWAIT_LOCK):
+            return
+        give_way()
+    PyThread_acquire_lock(pool.lock, WAIT_LOCK)
+
+
+cdef inline void run_piece(Part part, const void* task, Py_ssize_t n, Py_ssize_t length, Py_ssize_t k) noexcept nogil:
+    part(task, k * length, min(n, (k + 1) * length), k)
+
+
+cdef inline bint work_on() noexcept nogil:
+    """Do one piece if there is one.  The lock is held before and after, not meanwhile."""
+    cdef Py_ssize_t k = pool.next
+    if k >= pool.pieces:
+        return False
+    pool.next += 1
+    PyThread_release_lock(pool.lock)
+    run_piece(pool.part, pool.task, pool.n, pool.length, k)
+    take_lock()
+    pool.unfinished -= 1
+    return True
+
+
+cdef void work(void* argument) noexcept nogil:
+    """The life of a worker."""
+    cdef Worker* worker = <Worker*> argument
+    cdef volatile Py_ssize_t* next_piece = &pool.next
+    cdef volatile Py_ssize_t* pieces = &pool.pieces
+    take_lock()
+    while True:
+        while worker.number < pool.threads and work_on():
+            if pool.unfinished == 0 and pool.waiting:
+                pool.waiting = False
+                PyThread_release_lock(pool.finished)
+        PyThread_release_lock(pool.lock)
+        until = seconds() + A_WHILE
+        while next_piece[0] >= pieces[0] and seconds() < until:  # a hint, read without the lock
+            give_way()
+        take_lock()
+        if pool.next >= pool.pieces or worker.number >= pool.threads:
+            worker.asleep = True
+            PyThread_release_lock(pool.lock)
+            PyThread_acquire_lock(worker.wake, WAIT_LOCK)
+            take_lock()
+
+
+cdef inline void call(Worker* worker) noexcept nogil:
+    if worker.asleep:
+        worker.asleep = False
+        PyThread_release_lock(worker.wake)
+    elif not worker.started:
+        # If the system has no thread to give, the others do the work.
+        worker.started = PyThread_start_new_thread(work, worker) != PYTHREAD_INVALID_THREAD_ID
+
+
+cdef void run(Part part, const void* task, Py_ssize_t n, Py_ssize_t length) noexcept nogil:
+    """Do `part` of `task` for every piece of `length` of its n units; the last piece may be shorter."""
+    cdef Py_ssize_t k, pieces = (n + length - 1) // length
+    cdef volatile Py_ssize_t* unfinished = &pool.unfinished
+    cdef double until
+    if pieces > 1 and pool.threads > 1:
+        take_lock()
+        if not pool.busy:
+            pool.busy = True
+            pool.part, pool.task, pool.n, pool.length = part, task, n, length
+            pool.next, pool.pieces, pool.unfinished = 0, pieces, pieces
+            for k in range(min(pool.threads, pieces) - 1):
+                call(&pool.workers[k])
+            while work_on():
+                pass
+            PyThread_release_lock(pool.lock)
+            until = seconds() + A_WHILE
+            while unfinished[0] and seconds() < until:
+                give_way()
+            take_lock()
+            while pool.unfinished:
+                pool.waiting = True
+                PyThread_release_lock(pool.lock)
+                PyThread_acquire_lock(pool.finished, WAIT_LOCK)
+                take_lock()
+            pool.busy = False
+            PyThread_release_lock(pool.lock)
+            return
+        PyThread_release_lock(pool.lock)
+    for k in range(pieces):
+        run_piece(part, task, n, length, k)
+
+
+cdef PyThread_type_lock lock_made(bint held) except NULL:
+    cdef PyThread_type_lock lock = PyThread_allocate_lock()
+    if lock == NULL:
+        raise MemoryError("no lock could be made for the threads")
+    if held:
+        PyThread_acquire_lock(lock, WAIT_LOCK)
+    return lock
+
+
+def _no_workers():
+    """The pool as it is before its first task; in a forked child, which has none of its parent's threads, again."""
+    cdef Py_ssize_t k
+    pool.lock, pool.finished = lock_made(False), lock_made(True)
+    for k in range(MOST - 1):
+        pool.workers[k] = Worker(number=k + 1, started=False, asleep=False, wake=NULL)
+    pool.busy = pool.waiting = False
+    pool.next = pool.pieces = pool.unfinished = 0
+    _locks_for(pool.threads)
+
+
+def _locks_for(Py_ssize_t threads):
+    cdef Py_ssize_t k
+    for k in range(threads - 1):
+        if pool.workers[k].wake == NULL:
+            pool.workers[k].wake = lock_made(True)
+
+
+def get_num_threads():
+    """How many threads an op on a large array may use, the caller's among them."""
+    return pool.threads
+
+
+def set_num_threads(threads):
+    """
+    Bound the threads that an op on a large array may use, for the whole process.
+
+    Parameters
+    ----------
+    threads : int
+        From 1, which keeps to the caller's thread, to 256.  At the start it is the environment variable
+        ``FASTNN_NUM_THREADS``, or else the number of processors this process may use.
+
+    Notes
+    -----
+    Results do not depend on it.  NumPy's matrix products have threads of their own.
+    """
+    cdef Py_ssize_t checked = arguments.whole_number("threads", threads, 1, MOST)
+    _locks_for(checked)
+    take_lock()
+    pool.threads = checked
+    PyThread_release_lock(pool.lock)
+
+
+def _at_start():
+    variable = "FASTNN_NUM_THREADS"
+    given = os.environ.get(variable)
+    if not given:
+        return min(MOST, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    return arguments.whole_number(variable, int(given) if given.isdecimal() else given, 1, MOST)
+
+
+pool.threads = _at_start()
+_no_workers()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_no_workers)
