@@ -83,6 +83,13 @@ def softmax_cross_entropy_backward(
 
 
 @_documented
+def softmax_cross_entropy_and_grad(
+    x: npt.ArrayLike, t: npt.ArrayLike, dout: float = 1.0, *, eps: float = 1e-7, out: Array | None = None
+) -> tuple[Any, Array]:
+    return _chosen(process.backend).softmax_cross_entropy_and_grad(x, t, dout, eps=eps, out=out)
+
+
+@_documented
 def bias_grad(dout: npt.ArrayLike, *, out: Array | None = None) -> Array:
     return _chosen(process.backend).bias_grad(dout, out=out)
 

@@ -93,6 +93,13 @@ OPS = {
             0,
         ),
         Op(
+            "softmax_cross_entropy_and_grad",
+            lambda rng, shape, dtype: (_numbers(rng, shape, dtype), _labels(rng, shape)),
+            4,
+            # At its label a row has the difference of a probability and 1, divided by the number of rows.
+            lambda x, t: (1.0, x.shape[-1] / x.size),
+        ),
+        Op(
             "bias_grad",
             lambda rng, shape, dtype: (_numbers(rng, shape, dtype),),
             1,

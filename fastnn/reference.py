@@ -380,6 +380,40 @@ def softmax_cross_entropy_backward(
     return _result(dx, out, given, np.asarray(labels_or_targets))
 
 
+def softmax_cross_entropy_and_grad(
+    x: npt.ArrayLike, t: npt.ArrayLike, dout: float = 1.0, *, eps: float = 1e-7, out: Array | None = None
+) -> tuple[Any, Array]:
+    """
+    `softmax_cross_entropy` and its gradient with respect to the logits, in one pass over the rows.
+
+    ``L, y = softmax_cross_entropy(x, t, eps=eps)`` and ``dx = softmax_cross_entropy_backward(y, t, dout)``, for a
+    training step that has no use for the probabilities.
+
+    Parameters
+    ----------
+    x : array_like, shape (..., C)
+        Logits.
+    t, eps
+        As for `cross_entropy_error`.
+    dout : float, optional
+        Gradient of what follows with respect to the loss.
+    out : ndarray, optional
+        For `dx`.
+
+    Returns
+    -------
+    L : NumPy scalar of the computing dtype, in nats
+    dx : ndarray, shape of `x`
+    """
+    eps, dout = arguments.epsilon(eps), arguments.upstream(dout)
+    x = arguments.numeric("x", x, least_ndim=1)
+    loss, y = softmax_cross_entropy(x, t, eps=eps)
+    dx = softmax_cross_entropy_backward(y, t, dout)
+    if out is not None:
+        arguments.clear_of(arguments.output(out, dx.shape, dx.dtype, x), t)
+    return loss, _result(dx, out, x)
+
+
 def bias_grad(dout: npt.ArrayLike, *, out: Array | None = None) -> Array:
     """
     Gradient of a bias: the sum over the batch.

@@ -14,6 +14,7 @@ LOSSES = [
     "cross_entropy_error_backward",
     "softmax_cross_entropy",
     "softmax_cross_entropy_backward",
+    "softmax_cross_entropy_and_grad",
 ]
 
 LABELS = {
@@ -74,7 +75,7 @@ def test_eps(kernels, name):
     refused(kernels, name, (Y, [0, 1, 2, 0]), ValueError, "eps is too large", eps=10**400)
 
 
-@pytest.mark.parametrize("name", ["cross_entropy_error_backward", "softmax_cross_entropy_backward"])
+@pytest.mark.parametrize("name", [n for n in LOSSES if n.endswith(("_backward", "_and_grad"))])
 def test_dout_of_a_loss_is_one_number(kernels, name):
     refused(kernels, name, (Y, [0, 1, 2, 0], np.ones(4)), ValueError, r"dout must be a single number.*\(4,\)")
     refused(kernels, name, (Y, [0, 1, 2, 0], "1"), TypeError, "dout must be an array of real numbers")
@@ -98,7 +99,7 @@ class Sly:
         return np.array(1.0)
 
 
-@pytest.mark.parametrize("name", ["cross_entropy_error_backward", "softmax_cross_entropy_backward"])
+@pytest.mark.parametrize("name", [n for n in LOSSES if n.endswith(("_backward", "_and_grad"))])
 def test_labels_that_change_while_arguments_are_read(module, name):
     t = np.zeros(1000, np.intp)
     with pytest.raises(IndexError, match="1099511627776"):

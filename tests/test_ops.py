@@ -263,7 +263,16 @@ def test_in_place(kernels, rng, name, dtype, length):
             np.testing.assert_array_equal(inplace[position], expected)
 
 
-@pytest.mark.parametrize("name", [*ELEMENTWISE, "softmax", "softmax_backward", "softmax_cross_entropy"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *ELEMENTWISE,
+        "softmax",
+        "softmax_backward",
+        "softmax_cross_entropy",
+        "softmax_cross_entropy_and_grad",
+    ],
+)
 def test_a_partial_overlap_is_refused(module, rng, name):
     op = OPS[name]
     args = list(op.example(rng, (3, 8), np.float64))
@@ -276,11 +285,21 @@ def test_a_partial_overlap_is_refused(module, rng, name):
         np.testing.assert_array_equal(memory, before)
 
 
-def test_softmax_cross_entropy_refuses_its_targets_as_out(module, rng):
+@pytest.mark.parametrize("name", ["softmax_cross_entropy", "softmax_cross_entropy_and_grad"])
+def test_targets_are_refused_as_out(module, rng, name):
     t = np.eye(4)
     with pytest.raises(ValueError, match="out overlaps t"):
-        module.softmax_cross_entropy(rng.standard_normal((4, 4)), t, out=t)
+        getattr(module, name)(rng.standard_normal((4, 4)), t, out=t)
     np.testing.assert_array_equal(t, np.eye(4))
+
+
+@every_dtype
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (700, 10), (50, 64), (20, 65), (9, 5000)])
+def test_the_gradient_with_its_loss_is_the_gradient_after_it(kernels, rng, dtype, shape):
+    x, t = OPS["softmax_cross_entropy"].example(rng, shape, dtype)
+    for targets in (t, np.eye(shape[1], dtype=dtype)[t]):
+        dx = kernels.softmax_cross_entropy_backward(kernels.softmax_cross_entropy(x, targets)[1], targets, 0.3)
+        np.testing.assert_array_equal(kernels.softmax_cross_entropy_and_grad(x, targets, 0.3)[1], dx)
 
 
 # ---------------------------------------------------------------- labels and targets
@@ -292,6 +311,7 @@ def loss_ops(module, y, t, **kwargs):
     loss, p = module.softmax_cross_entropy(y, t, **kwargs)
     yield "softmax_cross_entropy", (loss, p)
     yield "softmax_cross_entropy_backward", module.softmax_cross_entropy_backward(y, t, 0.7)
+    yield "softmax_cross_entropy_and_grad", module.softmax_cross_entropy_and_grad(y, t, 0.7, **kwargs)
 
 
 def assert_losses_agree(kernels, y, t, **kwargs):

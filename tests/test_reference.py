@@ -75,6 +75,17 @@ def test_softmax_cross_entropy_backward(x, kind):
     assert_gradient(reference.softmax_cross_entropy_backward(y, t, 1.7), numerical)
 
 
+@pytest.mark.parametrize("kind", TARGETS)
+@pytest.mark.parametrize("eps", [1e-7, 0.0])
+def test_softmax_cross_entropy_and_grad(x, kind, eps):
+    t = TARGETS[kind]
+    if kind == "soft":
+        t = t / t.sum(axis=-1, keepdims=True)
+    loss, dx = reference.softmax_cross_entropy_and_grad(x, t, 1.7, eps=eps)
+    assert loss == reference.softmax_cross_entropy(x, t, eps=eps)[0]
+    assert_gradient(dx, central(lambda x: 1.7 * reference.softmax_cross_entropy(x, t, eps=0)[0], x))
+
+
 def test_bias_grad_and_add_bias(x, dout, rng):
     b = rng.standard_normal(5)
     assert_gradient(reference.bias_grad(dout), central(lambda b: np.sum(dout * reference.add_bias(x, b)), b))

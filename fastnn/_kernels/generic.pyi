@@ -11,6 +11,7 @@ from fastnn.reference import sigmoid_backward as sigmoid_backward
 from fastnn.reference import softmax as softmax
 from fastnn.reference import softmax_backward as softmax_backward
 from fastnn.reference import softmax_cross_entropy as softmax_cross_entropy
+from fastnn.reference import softmax_cross_entropy_and_grad as softmax_cross_entropy_and_grad
 from fastnn.reference import softmax_cross_entropy_backward as softmax_cross_entropy_backward
 
 compiled_for: str

@@ -612,6 +612,49 @@ def softmax_cross_entropy_backward(y, t, dout=1.0, *, out=None):
     return dx
 
 
+cdef void softmax_cross_entropy_and_grad_part(
+    const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t piece
+) noexcept nogil:
+    cdef const Task* k = <const Task*> task
+    cdef Py_ssize_t at = first * k.C, n = last - first
+    cdef bint exact = k.eps == 0
+    if k.single:
+        if k.labels != NULL:
+            k.sums[piece] = loops.softmax_cross_entropy_labels_and_grad(
+                in32(k.x, at), k.labels + first, <float> k.eps, exact, <float> k.factor, out32(k.y, at), n, k.C
+            )
+        else:
+            k.sums[piece] = loops.softmax_cross_entropy_targets_and_grad(
+                in32(k.x, at), in32(k.x2, at), <float> k.eps, exact, <float> k.factor, out32(k.y, at), n, k.C
+            )
+    elif k.labels != NULL:
+        k.sums[piece] = loops.softmax_cross_entropy_labels_and_grad(
+            in64(k.x, at), k.labels + first, k.eps, exact, k.factor, out64(k.y, at), n, k.C
+        )
+    else:
+        k.sums[piece] = loops.softmax_cross_entropy_targets_and_grad(
+            in64(k.x, at), in64(k.x2, at), k.eps, exact, k.factor, out64(k.y, at), n, k.C
+        )
+
+
+def softmax_cross_entropy_and_grad(x, t, dout=1.0, *, eps=1e-7, out=None):
+    cdef double e = epsilon(eps)
+    dout = upstream(dout)
+    cdef double factor = dout
+    cdef cnp.ndarray a = plain("x", x, 1)
+    cdef cnp.ndarray b = None if a is None else plain_targets("x", a, t)
+    if a is None or b is None or widens(dout, a):
+        return hand_over("softmax_cross_entropy_and_grad")(x, t, dout, eps=eps, out=out)
+    cdef cnp.ndarray dx = result(out, a, x)
+    if out is not None:
+        arguments.clear_of(out, t)
+    cdef Sum sums[PIECES]
+    cdef Task task = by_rows_with_targets(a, b, dx)
+    task.eps, task.factor, task.sums = e, factor / task.N, sums
+    cdef Py_ssize_t pieces = run(softmax_cross_entropy_and_grad_part, &task, task.N, task.C, LONG_TO_COMPUTE)
+    return loss_of(&task, pieces, a), dx
+
+
 # ---------------------------------------------------------------- the bias
 
 cdef void bias_grad_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t piece) noexcept nogil:

@@ -23,6 +23,7 @@ cdef enum:
     MORE_ROWS = 32
     TILE = 256
     WIDE = 1024
+    CLOSE = 4096
 
 
 # ---------------------------------------------------------------- sums
@@ -514,6 +515,46 @@ cdef inline void softmax_cross_entropy_targets_backward(
     cdef Py_ssize_t i
     for i in range(n):
         dx[i] = (y[i] - t[i]) * factor
+
+
+# The loss and its gradient at once: the rows of a block of about CLOSE elements are still in the first cache when their
+# probabilities become the gradient, in place.
+
+cdef inline Py_ssize_t rows_of_a_block(Py_ssize_t C) noexcept nogil:
+    cdef Py_ssize_t rows = CLOSE // C
+    return max(rows - rows % LANES, LANES) if C <= SHORT else max(rows, 1)
+
+
+cdef inline Sum softmax_cross_entropy_labels_and_grad(
+    const real* x, const Py_ssize_t* t, real eps, bint exact, real factor, real* dx, Py_ssize_t N, Py_ssize_t C
+) noexcept nogil:
+    """IN x (N, C), t (N,), factor = dout / N, OUT dx (N, C), in place allowed."""
+    cdef Sum s = Sum(0, 0)
+    cdef Py_ssize_t first = 0, block = rows_of_a_block(C), rows
+    cdef real* y
+    while first < N:
+        rows = min(block, N - first)
+        y = dx + first * C
+        s = plus(s, value(softmax_cross_entropy_labels(x + first * C, t + first, eps, exact, y, rows, C)))
+        softmax_cross_entropy_labels_backward(<const real*> y, t + first, factor, y, rows, C)
+        first += block
+    return s
+
+
+cdef inline Sum softmax_cross_entropy_targets_and_grad(
+    const real* x, const real* t, real eps, bint exact, real factor, real* dx, Py_ssize_t N, Py_ssize_t C
+) noexcept nogil:
+    """IN x, t (N, C), factor = dout / N, OUT dx (N, C), in place allowed."""
+    cdef Sum s = Sum(0, 0)
+    cdef Py_ssize_t first = 0, block = rows_of_a_block(C), rows
+    cdef real* y
+    while first < N:
+        rows = min(block, N - first)
+        y = dx + first * C
+        s = plus(s, value(softmax_cross_entropy_targets(x + first * C, t + first * C, eps, exact, y, rows, C)))
+        softmax_cross_entropy_targets_backward(<const real*> y, t + first * C, factor, y, rows * C)
+        first += block
+    return s
 
 
 # ---------------------------------------------------------------- the bias
