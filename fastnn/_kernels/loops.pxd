@@ -323,13 +323,50 @@ cdef inline void softmax(const real* x, real* y, Py_ssize_t N, Py_ssize_t C) noe
         first += TILE
 
 
+cdef inline void softmax_backward_side_by_side(
+    const real* dout, const real* y, real* dx, Py_ssize_t C
+) noexcept nogil:
+    """IN dout, y (LANES, C), OUT dx (LANES, C), C <= SHORT, in place allowed."""
+    cdef real products[SHORT * LANES]
+    cdef real sums[SHORT * LANES + 4]
+    cdef real s
+    cdef const real* row
+    cdef Py_ssize_t i, k
+    for i in range(LANES * C):
+        products[i] = dout[i] * y[i]
+    for k in range(LANES):
+        row = products + k * C
+        s = 0
+        i = 0
+        while i + 4 <= C:
+            s += (row[i] + row[i + 1]) + (row[i + 2] + row[i + 3])
+            i += 4
+        while i < C:
+            s += row[i]
+            i += 1
+        # The last row may write up to 3 elements beyond its own.
+        i = 0
+        while i < C:
+            sums[k * C + i] = s
+            sums[k * C + i + 1] = s
+            sums[k * C + i + 2] = s
+            sums[k * C + i + 3] = s
+            i += 4
+    for i in range(LANES * C):
+        dx[i] = y[i] * (dout[i] - sums[i])
+
+
 cdef inline void softmax_backward(
     const real* dout, const real* y, real* dx, Py_ssize_t N, Py_ssize_t C
 ) noexcept nogil:
     """IN dout, y (N, C), OUT dx (N, C), in place allowed."""
-    cdef Py_ssize_t n, i
+    cdef Py_ssize_t n = 0, i
     cdef real s
-    for n in range(N):
+    if C <= SHORT:
+        while n + LANES <= N:
+            softmax_backward_side_by_side(dout + n * C, y + n * C, dx + n * C, C)
+            n += LANES
+    for n in range(n, N):
         s = <real> dot_of(dout + n * C, y + n * C, C)
         for i in range(n * C, n * C + C):
             dx[i] = y[i] * (dout[i] - s)

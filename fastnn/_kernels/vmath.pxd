@@ -45,8 +45,6 @@ cdef extern from * nogil:
     double float64 "fastnn_float64"(uint64_t u) noexcept
     float fma32 "fastnn_fma32"(float a, float b, float c) noexcept
     double fma64 "fastnn_fma64"(double a, double b, double c) noexcept
-    float fabsf(float x) noexcept
-    double fabs(double x) noexcept
 
 ctypedef fused real:
     float
@@ -136,56 +134,40 @@ cdef inline double exp_of_nonpositive64(double x) noexcept nogil:
     return p * power_of_two64(z, 64) * down
 
 
-# 1 / (1 + e^-x) from e^-|x| = 2^n (1 + t), which neither overflows nor cancels.  With s = 2^-n:
+# 1 / (1 + e^-x) from e = e^-|x| = 2^n (1 + t), which neither overflows nor cancels:
 #
-#     x >= 0   s / (s + 1 + t)
-#     x < 0    (1 + t) / (s + 1 + t)
+#     x >= 0   1 / (1 + e)
+#     x < 0    2^n (1 + t) / (1 + e)
 #
-# 1 + t is never rounded in the numerator, and what the denominator loses to rounding is given back to it.  Where n is
-# so small that 1 + e^-|x| is 1, n stands still and the last factor makes up for it, subnormals included.
+# What 1 + e loses to rounding is taken out of t.  2^n is made 64 too high and brought down by a product, to reach the
+# subnormals; in float32 the last of them, where 2^n is none itself, comes out as 0.
 
 cdef inline float sigmoid32(float x) noexcept nogil:
     """At most 2 ULP."""
-    cdef float lowest = -104.0, zero = 0.0, one = 1.0
-    cdef int32_t furthest = 0x4B400000 - 30  # the bits of MAGIC - 30; those of positive floats are in their order
-    cdef float a, z, t, s, total, inverse, lost, above, below
-    cdef int32_t m
-    cdef uint32_t s_bits
+    cdef float lowest = -104.0, zero = 0.0, one = 1.0, down = 5.42101086242752217e-20
+    cdef float a, z, t, power, e, total, inverse
     a = float32(bits32(x) | <uint32_t> 0x80000000)
     t = reduced32(lowest if a < lowest else a, &z)
-    m = <int32_t> bits32(z)
-    m = m if m > furthest else furthest
-    s_bits = <uint32_t> (127 << 23) - (<uint32_t> m << 23)
-    s = float32(s_bits)
-    total = s + (one + t)
+    power = power_of_two32(z, 64) * down
+    e = power * t + power
+    total = one + e
     inverse = one / total
-    lost = (t - ((total - s) - one)) * inverse
-    t = fma32(-lost, t, t - lost)
-    above = s * inverse
-    below = fma32(t, inverse, inverse) * float32((bits32(z) << 23) + s_bits)
-    return above if x >= zero else below
+    t = fma32(total - one - e, inverse, t)
+    return inverse if x >= zero else fma32(t, inverse, inverse) * power
 
 
 cdef inline double sigmoid64(double x) noexcept nogil:
     """At most 2 ULP."""
-    cdef double lowest = -746.0, zero = 0.0, one = 1.0
-    cdef int64_t furthest = 0x4338000000000000 - 60
-    cdef double a, z, t, s, total, inverse, lost, above, below
-    cdef int64_t m
-    cdef uint64_t s_bits
+    cdef double lowest = -746.0, zero = 0.0, one = 1.0, down = 5.42101086242752217e-20
+    cdef double a, z, t, power, e, total, inverse
     a = float64(bits64(x) | <uint64_t> 0x8000000000000000)
     t = reduced64(lowest if a < lowest else a, &z)
-    m = <int64_t> bits64(z)
-    m = m if m > furthest else furthest
-    s_bits = (<uint64_t> 1023 << 52) - (<uint64_t> m << 52)
-    s = float64(s_bits)
-    total = s + (one + t)
+    power = power_of_two64(z, 64)
+    e = power * down * t + power * down
+    total = one + e
     inverse = one / total
-    lost = (t - ((total - s) - one)) * inverse
-    t = fma64(-lost, t, t - lost)
-    above = s * inverse
-    below = fma64(t, inverse, inverse) * float64((bits64(z) << 52) + s_bits)
-    return above if x >= zero else below
+    t = fma64(total - one - e, inverse, t)
+    return inverse if x >= zero else fma64(t, inverse, inverse) * power * down
 
 
 # log x = k ln 2 + log m with sqrt(1/2) <= m < sqrt(2); f = m - 1, s = f / (2 + f) and
