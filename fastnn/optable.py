@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,30 @@ class Op:
     example: Callable[[np.random.Generator, tuple[int, ...], npt.DTypeLike], tuple[Any, ...]]
     ulp: float
     floor: Callable[..., tuple[Any, ...]] | None = None
+
+    def distance(self, result: Any, expected: Any, args: tuple[Any, ...]) -> float:
+        """How far the result of a backend is from the reference's, to be compared with `ulp`."""
+        floors = as_tuple(self.floor(*args)) if self.floor else ()
+        pairs = zip(as_tuple(result), as_tuple(expected), strict=True)
+        return max(ulps(a, b, floor) for (a, b), floor in zip_longest(pairs, floors, fillvalue=0.0))
+
+
+def as_tuple(result: Any) -> tuple[Any, ...]:
+    return result if isinstance(result, tuple) else (result,)
+
+
+def ulps(result: npt.ArrayLike, expected: npt.ArrayLike, floor: npt.ArrayLike = 0.0) -> float:
+    """The largest distance, in spacings of the floats at max(|expected|, floor); equal specials are 0 apart."""
+    result, expected = np.asarray(result), np.asarray(expected)
+    if (result.dtype, result.shape) != (expected.dtype, expected.shape):
+        raise ValueError(f"{result.dtype} {result.shape} instead of {expected.dtype} {expected.shape}")
+    same = (result == expected) | (np.isnan(result) & np.isnan(expected))
+    if same.all():
+        return 0.0
+    with np.errstate(all="ignore"):
+        size = np.maximum(np.abs(expected), np.asarray(floor, expected.dtype))
+        distance = np.abs(result.astype(np.float64) - expected.astype(np.float64)) / np.spacing(size)
+    return float(np.max(np.where(same, 0.0, np.nan_to_num(distance, nan=np.inf))))
 
 
 def _numbers(rng: np.random.Generator, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:

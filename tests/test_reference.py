@@ -3,9 +3,9 @@
 import mpmath
 import numpy as np
 import pytest
-from agreement import ulps
 
 from fastnn import reference
+from fastnn.optable import ulps
 
 H = 1e-6
 

@@ -8,11 +8,10 @@ import threading
 
 import numpy as np
 import pytest
-from agreement import as_tuple
 
 import fastnn
 from fastnn import ops
-from fastnn.optable import OPS
+from fastnn.optable import OPS, as_tuple
 
 SHAPES = [(1000003,), (100003, 10), (20001, 50), (601, 4099), (23, 50257)]
 

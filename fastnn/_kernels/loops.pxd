@@ -60,7 +60,7 @@ cdef inline void sum_columns(
 ) noexcept nogil:
     """IN x (rows, width) with rows `stride` apart, OUT totals, errors (width,), width <= WIDE.
 
-    `depth` rows, a multiple of 4, are added in `real`.
+    `depth` rows are added in `real`.
     """
     cdef real group[WIDE]
     cdef double total, kept
@@ -596,17 +596,22 @@ cdef inline Sum softmax_cross_entropy_targets_and_grad(
 
 # ---------------------------------------------------------------- the bias
 
+cdef inline Py_ssize_t depth_of(Py_ssize_t rows) noexcept nogil:
+    """How many rows are added in `real`: the fewer there are, the less their errors cancel."""
+    return MORE_ROWS if rows >= 2 * MORE_ROWS else FEW_ROWS if rows >= 4 * FEW_ROWS else 1
+
+
 cdef inline void sums_of_columns(const real* dout, Py_ssize_t rows, Py_ssize_t M, Sum* sums) noexcept nogil:
     """IN dout (rows, M), OUT sums (M,), M <= WIDE."""
     cdef double totals[WIDE]
     cdef double errors[WIDE]
     cdef Py_ssize_t j, n, folded = TILE // M if M else 0
     if folded < 2 or rows < folded:
-        sum_columns(dout, M, rows, M, MORE_ROWS, totals, errors)
+        sum_columns(dout, M, rows, M, depth_of(rows), totals, errors)
         for j in range(M):
             sums[j] = Sum(totals[j], errors[j])
         return
-    sum_columns(dout, folded * M, rows // folded, folded * M, MORE_ROWS, totals, errors)
+    sum_columns(dout, folded * M, rows // folded, folded * M, depth_of(rows // folded), totals, errors)
     for j in range(M):
         sums[j] = Sum(0, 0)
         for n in range(folded):
@@ -637,7 +642,7 @@ cdef inline void wide_bias_grad(
     cdef Py_ssize_t first = 0, width, j
     while first < columns:
         width = min(WIDE, columns - first)
-        sum_columns(dout + first, M, N, width, MORE_ROWS, totals, errors)
+        sum_columns(dout + first, M, N, width, depth_of(N), totals, errors)
         for j in range(width):
             db[first + j] = <real> value(Sum(totals[j], errors[j]))
         first += WIDE
