@@ -1,7 +1,7 @@
 """Times in one process: interleaved, after warm-up, the median of several batches, results checked equal first."""
 
 from statistics import median
-from time import perf_counter
+from time import perf_counter, sleep
 
 import numpy as np
 
@@ -28,8 +28,11 @@ def batch_seconds(call, number):
     return perf_counter() - start
 
 
-def times(calls, *, batch, rounds):
-    """Seconds a call for each of `calls`, a dict of functions, in batches of about `batch` seconds."""
+def times(calls, *, batch, rounds, rest=0.0):
+    """Seconds a call for each of `calls`, a dict of functions, in batches of about `batch` seconds.
+
+    With several threads a `rest` between them lets those of one library fall asleep before another's turn.
+    """
     numbers = {}
     for name, call in calls.items():
         call()
@@ -40,5 +43,8 @@ def times(calls, *, batch, rounds):
     samples = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
+            if rest:
+                sleep(rest)
+                batch_seconds(call, max(1, numbers[name] // 4))
             samples[name].append(batch_seconds(call, numbers[name]) / numbers[name])
     return {name: median(values) for name, values in samples.items()}

@@ -1,7 +1,7 @@
 """The other ways to get the same results: for each peer the ops it has, each by its fastest public call.
 
 ``peer(op, args)`` gives a function without arguments that computes the op on those arguments, already converted to the
-peer's own arrays, or None where the peer has no such op.  Every peer runs on one thread.
+peer's own arrays, or None where the peer has no such op.
 """
 
 import importlib
@@ -14,11 +14,12 @@ from bench import numpy_layers
 EPS = 1e-7
 
 
-def limit_threads():
+def limit_threads(threads):
     """To be called before anything that starts threads is imported."""
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-        os.environ[name] = "1"
-    os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    for name in ("OMP", "OPENBLAS", "MKL", "NUMBA", "FASTNN"):
+        os.environ[f"{name}_NUM_THREADS"] = str(threads)
+    if threads == 1:
+        os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 
 def numpy_peer(op, args):
@@ -41,6 +42,7 @@ def numpy_peer(op, args):
         "cross_entropy_error": lambda: numpy_layers.cross_entropy_error(x, args[1]),
         "softmax_cross_entropy": lambda: last.forward(x, last_arg),
         "softmax_cross_entropy_backward": lambda: last.backward(),
+        "softmax_cross_entropy_and_grad": lambda: (last.forward(x, last_arg), last.backward()),
         "bias_grad": lambda: np.sum(x, axis=0),
         "add_bias": lambda: x + last_arg,
     }
@@ -51,8 +53,14 @@ def torch_peer():
     import torch
     from torch.nn.functional import cross_entropy
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     aten = torch.ops.aten
+
+    def loss_and_grad(x, t):
+        logs = aten._log_softmax(x, 1, False)
+        loss, weight = aten.nll_loss_forward(logs, t, None, 1, -100)
+        dlogs = aten.nll_loss_backward(torch.ones_like(loss), logs, t, None, 1, -100, weight)
+        return loss, aten._log_softmax_backward_data(dlogs, logs, 1, x.dtype)
 
     def peer(op, args):
         x, *rest = (torch.from_numpy(np.ascontiguousarray(a)) for a in args)
@@ -75,6 +83,7 @@ def torch_peer():
             "softmax_cross_entropy_backward": lambda: (x / N).scatter_add_(
                 1, rest[0][:, None], torch.full((N, 1), -1 / N, dtype=x.dtype)
             ),
+            "softmax_cross_entropy_and_grad": lambda: loss_and_grad(x, rest[0]),
             "bias_grad": lambda: x.sum(0),
             "add_bias": lambda: x + rest[0],
         }
@@ -93,6 +102,10 @@ def jax_peer():
     def softmax_cross_entropy(x, t):
         y = jax.nn.softmax(x)
         return -jnp.mean(jnp.log(jnp.take_along_axis(y, t[:, None], 1) + EPS)), y
+
+    def softmax_cross_entropy_and_grad(x, t):
+        loss, y = softmax_cross_entropy(x, t)
+        return loss, (y - jax.nn.one_hot(t, y.shape[1], dtype=y.dtype)) / len(t)
 
     def softmax_backward(dout, y):
         return y * (dout - jnp.sum(dout * y, -1, keepdims=True))
@@ -115,6 +128,7 @@ def jax_peer():
         "cross_entropy_error_backward": cross_entropy_error_backward,
         "softmax_cross_entropy": softmax_cross_entropy,
         "softmax_cross_entropy_backward": lambda y, t: (y - jax.nn.one_hot(t, y.shape[1], dtype=y.dtype)) / len(t),
+        "softmax_cross_entropy_and_grad": softmax_cross_entropy_and_grad,
         "bias_grad": lambda dout: jnp.sum(dout, 0),
         "add_bias": lambda x, b: x + b,
     }
@@ -220,6 +234,11 @@ def numba_peer():
                 dx[n, i] = y[n, i] * factor
             dx[n, t[n]] = (y[n, t[n]] - y.dtype.type(1)) * factor
         return dx
+
+    @njit(error_model="numpy")
+    def softmax_cross_entropy_and_grad(x, t):
+        loss, y = softmax_cross_entropy(x, t)
+        return loss, softmax_cross_entropy_backward(y, t)
 
     @njit
     def bias_grad(dout):

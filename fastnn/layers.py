@@ -19,6 +19,9 @@ from fastnn.arguments import Array
 
 __all__ = ["Affine", "CrossEntropyError", "Relu", "Sigmoid", "Softmax", "SoftmaxWithLoss"]
 
+LARGE = 65536
+NO_FORWARD = "backward was called before forward"
+
 
 class _Plain:
     """A layer without parameters."""
@@ -53,7 +56,9 @@ class Relu(_Plain):
 
     def backward(self, dout: npt.ArrayLike) -> Array:
         """``dx = 0 where mask, else dout``, in a new array."""
-        return ops.relu_backward(dout, _remembered(self.mask))
+        if self.mask is None:
+            raise RuntimeError(NO_FORWARD)
+        return ops.relu_backward(dout, self.mask)
 
 
 class Sigmoid(_Plain):
@@ -76,12 +81,15 @@ class Sigmoid(_Plain):
 
     def forward(self, x: npt.ArrayLike) -> Array:
         """``y = 1 / (1 + exp(-x))``."""
-        self.out = ops.sigmoid(x)
-        return self.out.copy()
+        y = ops.sigmoid(x)
+        self.out = y.copy() if y.size < LARGE else _kept(y, self.out)
+        return y
 
     def backward(self, dout: npt.ArrayLike) -> Array:
         """``dx = dout (1 - y) y``."""
-        return ops.sigmoid_backward(dout, _remembered(self.out))
+        if self.out is None:
+            raise RuntimeError(NO_FORWARD)
+        return ops.sigmoid_backward(dout, self.out)
 
 
 class Softmax(_Plain):
@@ -104,12 +112,15 @@ class Softmax(_Plain):
 
     def forward(self, x: npt.ArrayLike) -> Array:
         """``y_i = exp(x_i) / sum_j exp(x_j)`` in each row."""
-        self.out = ops.softmax(x)
-        return self.out.copy()
+        y = ops.softmax(x)
+        self.out = y.copy() if y.size < LARGE else _kept(y, self.out)
+        return y
 
     def backward(self, dout: npt.ArrayLike) -> Array:
         """``dx_i = y_i (dout_i - sum_j dout_j y_j)``."""
-        return ops.softmax_backward(dout, _remembered(self.out))
+        if self.out is None:
+            raise RuntimeError(NO_FORWARD)
+        return ops.softmax_backward(dout, self.out)
 
 
 class Affine:
@@ -179,7 +190,9 @@ class Affine:
         -------
         dx : ndarray, shape of forward's `x`
         """
-        x, batch = _remembered(self.x), self._batch
+        if self.x is None:
+            raise RuntimeError(NO_FORWARD)
+        x, batch = self.x, self._batch
         dout = arguments.numeric("dout", dout)
         W, b = self._checked_params()
         D, M = W.shape
@@ -298,7 +311,9 @@ class CrossEntropyError(_Plain):
 
     def backward(self, dout: float = 1.0) -> Array:
         """``dy[n, t_n] = -dout / (N (y[n, t_n] + eps))``, 0 elsewhere."""
-        return ops.cross_entropy_error_backward(_remembered(self.y), self.t, dout, eps=self.eps)
+        if self.y is None:
+            raise RuntimeError(NO_FORWARD)
+        return ops.cross_entropy_error_backward(self.y, self.t, dout, eps=self.eps)
 
 
 class SoftmaxWithLoss(_Plain):
@@ -337,13 +352,17 @@ class SoftmaxWithLoss(_Plain):
 
     def backward(self, dout: float = 1.0) -> Array:
         """``dx = dout (y - t) / N``."""
-        return ops.softmax_cross_entropy_backward(_remembered(self.y), self.t, dout)
+        if self.y is None:
+            raise RuntimeError(NO_FORWARD)
+        return ops.softmax_cross_entropy_backward(self.y, self.t, dout)
 
 
-def _remembered(value: Any) -> Any:
-    if value is None:
-        raise RuntimeError("backward was called before forward")
-    return value
+def _kept(y: Array, before: Any) -> Array:
+    """A copy of a large y for backward, in the memory of the last one if it fits: fresh memory would cost more."""
+    if before is not None and before.shape == y.shape and before.dtype == y.dtype:
+        before[...] = y
+        return before
+    return y.copy()
 
 
 def _batch_of(x: Array, W: Array) -> tuple[int, ...]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -41,9 +40,9 @@ class Op:
 
     def distance(self, result: Any, expected: Any, args: tuple[Any, ...]) -> float:
         """How far the result of a backend is from the reference's, to be compared with `ulp`."""
-        floors = as_tuple(self.floor(*args)) if self.floor else ()
-        pairs = zip(as_tuple(result), as_tuple(expected), strict=True)
-        return max(ulps(a, b, floor) for (a, b), floor in zip_longest(pairs, floors, fillvalue=0.0))
+        results = as_tuple(result)
+        floors = as_tuple(self.floor(*args)) if self.floor else (0.0,) * len(results)
+        return max(ulps(a, b, floor) for a, b, floor in zip(results, as_tuple(expected), floors, strict=True))
 
 
 def as_tuple(result: Any) -> tuple[Any, ...]:

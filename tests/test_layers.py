@@ -321,3 +321,14 @@ def test_a_bias_row(rng):
 @pytest.mark.parametrize("layer_class", [Relu, Sigmoid, Softmax, CrossEntropyError, SoftmaxWithLoss])
 def test_layers_without_parameters_have_empty_lists(layer_class):
     assert layer_class().params == [] and layer_class().grads == []
+
+
+@pytest.mark.parametrize("name", ["Sigmoid", "Softmax"])
+def test_a_large_output_is_the_callers_own(backend, rng, name):
+    layer, x = getattr(fastnn, name)(), rng.standard_normal((300, 300))
+    first = layer.forward(x)
+    dx = layer.backward(x)
+    first[...] = 7
+    np.testing.assert_array_equal(layer.backward(x), dx)
+    second = layer.forward(2 * x)
+    assert (first == 7).all() and not np.shares_memory(second, layer.out)

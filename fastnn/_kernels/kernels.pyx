@@ -57,7 +57,7 @@ cdef extern from *:
 cdef enum:
     LONG = 32768
     # From how many bytes two threads were measured to be faster than one, for loops that wait for memory and for those
-    # that compute; the elements of the shortest piece; the most pieces.
+    # that compute; the elements of the shortest piece; the most pieces as a rule.
     LONG_TO_MOVE = 1 << 21
     LONG_TO_COMPUTE = 1 << 19
     PIECE = 1 << 13
@@ -255,7 +255,10 @@ cdef struct Task:
     Py_ssize_t C
     double eps
     double factor
-    Sum* sums  # where each piece leaves its part of a sum
+    Sum* sums  # where each piece leaves its part of a sum; below, of the sum of each column
+    double* totals
+    double* errors
+    Py_ssize_t most_pieces
 
 
 cdef inline Task elements(cnp.ndarray x, cnp.ndarray x2, cnp.ndarray y):
@@ -264,10 +267,11 @@ cdef inline Task elements(cnp.ndarray x, cnp.ndarray x2, cnp.ndarray y):
     task.single = cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT32
     task.x = cnp.PyArray_DATA(x)
     task.x2 = NULL if x2 is None else cnp.PyArray_BYTES(x2)
-    task.labels, task.mask, task.sums = NULL, NULL, NULL
+    task.labels, task.mask, task.sums, task.totals, task.errors = NULL, NULL, NULL, NULL, NULL
     task.y = NULL if y is None else cnp.PyArray_BYTES(y)
     task.N, task.C = cnp.PyArray_SIZE(x), 1
     task.eps, task.factor = 0, 0
+    task.most_pieces = PIECES
     return task
 
 
@@ -292,7 +296,7 @@ cdef Py_ssize_t run(threads.Part part, const Task* task, Py_ssize_t n, Py_ssize_
         part(task, 0, n, 0)
         return 1
     if n * C * (sizeof(float) if task.single else sizeof(double)) >= <size_t> long_enough:
-        length = max(n // PIECES, PIECE // C) + 1
+        length = max(n // task.most_pieces, PIECE // C) + 1
         if C <= loops.SHORT:
             # Where rows are handled LANES at a time, a row must not depend on its piece.
             length += loops.LANES - length % loops.LANES
@@ -659,10 +663,11 @@ def softmax_cross_entropy_and_grad(x, t, dout=1.0, *, eps=1e-7, out=None):
 
 cdef void bias_grad_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t piece) noexcept nogil:
     cdef const Task* k = <const Task*> task
+    cdef Py_ssize_t at = first * k.C
     if k.single:
-        loops.sums_of_columns(in32(k.x, first * k.C), last - first, k.C, k.sums + piece * k.C)
+        loops.sums_of_columns(in32(k.x, at), last - first, k.C, k.totals + piece * k.C, k.errors + piece * k.C)
     else:
-        loops.sums_of_columns(in64(k.x, first * k.C), last - first, k.C, k.sums + piece * k.C)
+        loops.sums_of_columns(in64(k.x, at), last - first, k.C, k.totals + piece * k.C, k.errors + piece * k.C)
 
 
 cdef void wide_bias_grad_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t piece) noexcept nogil:
@@ -688,15 +693,18 @@ def bias_grad(dout, *, out=None):
     if M > loops.WIDE:
         run(wide_bias_grad_part, &task, M, task.N, LONG_TO_MOVE)
         return db
-    task.sums = <Sum*> PyMem_Malloc(sizeof(Sum) * M * PIECES)
-    if task.sums == NULL:
+    # The sums of all pieces together stay small beside what they are the sums of.
+    task.most_pieces = min(PIECES, 4 * loops.WIDE // max(M, 1))
+    task.totals = <double*> PyMem_Malloc(2 * sizeof(double) * M * task.most_pieces)
+    if task.totals == NULL:
         raise MemoryError
+    task.errors = task.totals + M * task.most_pieces
     pieces = run(bias_grad_part, &task, task.N, M, LONG_TO_MOVE)
     if task.single:
-        loops.sum_of_pieces(task.sums, out32(task.y, 0), pieces, M)
+        loops.sum_of_pieces(task.totals, task.errors, out32(task.y, 0), pieces, M)
     else:
-        loops.sum_of_pieces(task.sums, out64(task.y, 0), pieces, M)
-    PyMem_Free(task.sums)
+        loops.sum_of_pieces(task.totals, task.errors, out64(task.y, 0), pieces, M)
+    PyMem_Free(task.totals)
     return db
 
 

@@ -601,36 +601,42 @@ cdef inline Py_ssize_t depth_of(Py_ssize_t rows) noexcept nogil:
     return MORE_ROWS if rows >= 2 * MORE_ROWS else FEW_ROWS if rows >= 4 * FEW_ROWS else 1
 
 
-cdef inline void sums_of_columns(const real* dout, Py_ssize_t rows, Py_ssize_t M, Sum* sums) noexcept nogil:
-    """IN dout (rows, M), OUT sums (M,), M <= WIDE."""
-    cdef double totals[WIDE]
-    cdef double errors[WIDE]
+cdef inline void sums_of_columns(
+    const real* dout, Py_ssize_t rows, Py_ssize_t M, double* totals, double* errors
+) noexcept nogil:
+    """IN dout (rows, M), OUT totals, errors (M,), M <= WIDE."""
+    cdef double side_by_side[TILE]
+    cdef double lost[TILE]
     cdef Py_ssize_t j, n, folded = TILE // M if M else 0
+    cdef Sum s
     if folded < 2 or rows < folded:
         sum_columns(dout, M, rows, M, depth_of(rows), totals, errors)
-        for j in range(M):
-            sums[j] = Sum(totals[j], errors[j])
         return
-    sum_columns(dout, folded * M, rows // folded, folded * M, depth_of(rows // folded), totals, errors)
+    sum_columns(dout, folded * M, rows // folded, folded * M, depth_of(rows // folded), side_by_side, lost)
     for j in range(M):
-        sums[j] = Sum(0, 0)
+        s = Sum(0, 0)
         for n in range(folded):
-            sums[j] = plus(sums[j], totals[n * M + j])
-            sums[j].error += errors[n * M + j]
+            s = plus(s, side_by_side[n * M + j])
+            s.error += lost[n * M + j]
         for n in range(rows - rows % folded, rows):
-            sums[j] = plus(sums[j], dout[n * M + j])
+            s = plus(s, dout[n * M + j])
+        totals[j], errors[j] = s.total, s.error
 
 
-cdef inline void sum_of_pieces(const Sum* sums, real* db, Py_ssize_t pieces, Py_ssize_t M) noexcept nogil:
-    """IN sums (pieces, M), OUT db (M,)."""
+cdef inline void sum_of_pieces(
+    double* totals, double* errors, real* db, Py_ssize_t pieces, Py_ssize_t M
+) noexcept nogil:
+    """IN totals, errors (pieces, M), the first of which are overwritten; OUT db (M,)."""
     cdef Py_ssize_t j, k
-    cdef Sum s
+    cdef double total, kept
+    for k in range(1, pieces):
+        for j in range(M):
+            total = totals[j] + totals[k * M + j]
+            kept = total - totals[j]
+            errors[j] += errors[k * M + j] + ((totals[j] - (total - kept)) + (totals[k * M + j] - kept))
+            totals[j] = total
     for j in range(M):
-        s = sums[j]
-        for k in range(1, pieces):
-            s = plus(s, sums[k * M + j].total)
-            s.error += sums[k * M + j].error
-        db[j] = <real> value(s)
+        db[j] = <real> value(Sum(totals[j], errors[j]))
 
 
 cdef inline void wide_bias_grad(
@@ -639,12 +645,11 @@ cdef inline void wide_bias_grad(
     """IN dout, `columns` of (N, M), OUT db (columns,)."""
     cdef double totals[WIDE]
     cdef double errors[WIDE]
-    cdef Py_ssize_t first = 0, width, j
+    cdef Py_ssize_t first = 0, width
     while first < columns:
         width = min(WIDE, columns - first)
         sum_columns(dout + first, M, N, width, depth_of(N), totals, errors)
-        for j in range(width):
-            db[first + j] = <real> value(Sum(totals[j], errors[j]))
+        sum_of_pieces(totals, errors, db + first, 1, width)
         first += WIDE
 
 

@@ -1,0 +1,135 @@
+"""The figures as tables for the terminal, as the README's table, and as a plot."""
+
+from math import prod
+from pathlib import Path
+
+import numpy as np
+from rich.table import Table
+
+README = Path(__file__).parents[1] / "README.md"
+BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
+README_SHAPE = (256, 1024)
+COLOURS = {"NumPy layers": "C7", "PyTorch": "C1", "JAX": "C0", "Numba": "C2", "Thinc": "C4"}
+
+
+def geometric_mean(values):
+    return float(np.exp(np.mean(np.log(values)))) if values else float("nan")
+
+
+def peers_of(row):
+    return {name: seconds for name, seconds in row["seconds"].items() if not name.startswith("fastnn")}
+
+
+def summary(rows):
+    fastest = [min(peers_of(row).values()) / row["seconds"]["fastnn"] for row in rows]
+    found = {
+        "cells": len(rows),
+        "cells not behind the fastest peer": sum(ratio >= 1 for ratio in fastest),
+        "geometric mean against the fastest peer": geometric_mean(fastest),
+    }
+    for name in ("NumPy layers", "PyTorch", "fastnn, 1 thread"):
+        ratios = [row["seconds"][name] / row["seconds"]["fastnn"] for row in rows if name in row["seconds"]]
+        if ratios:
+            found[f"geometric mean against {name}"] = geometric_mean(ratios)
+            found[f"least against {name}"] = min(ratios)
+    return found
+
+
+def cells(rows, names, title):
+    made = Table(title=f"{title}: microseconds a call; in brackets how many times as long as fastnn")
+    for column in ("", "shape", "dtype", "fastnn", *names):
+        made.add_column(column, justify="right" if column else "left", no_wrap=True)
+    for row in rows:
+        seconds, ours = row["seconds"], row["seconds"]["fastnn"]
+        made.add_row(
+            row["op"],
+            "x".join(map(str, row["shape"])),
+            row["dtype"].removeprefix("float"),
+            f"{1e6 * ours:.3g}",
+            *(f"{1e6 * seconds[n]:.3g} ({seconds[n] / ours:.2f})" if n in seconds else "" for n in names),
+            style="red" if min(peers_of(row).values()) < ours else None,
+        )
+    return made
+
+
+def limits(figures):
+    made = Table("", "measured", "limit", title="Beside limits")
+    for f in figures:
+        value = f"{f['value']:.3g} {f['unit']}".rstrip()
+        made.add_row(f["what"], value, f["limit"], style="red" if f["met"] is False else None)
+    return made
+
+
+def accuracy(rows):
+    backends = list(rows[0]["ulp"])
+    made = Table("distance from", "dtype", *backends, "promised", title="Largest distance seen, ULP")
+    for row in rows:
+        worst = [f"{row['ulp'][name]:.2f}" for name in backends]
+        style = "red" if max(row["ulp"].values()) > row["promised"] else None
+        made.add_row(row["what"], row["dtype"].removeprefix("float"), *worst, str(row["promised"]), style=style)
+    return made
+
+
+def markdown(rows, names):
+    """The README's table: one shape, both dtypes, the fastest in bold, empty where a peer has no such op."""
+    lines = [
+        "| 256 x 1024 | dtype | fastnn | " + " | ".join(names) + " |",
+        "|---|---" + "|---:" * (1 + len(names)) + "|",
+    ]
+    for row in rows:
+        if row["shape"] == README_SHAPE:
+            fastest = min(row["seconds"], key=row["seconds"].get)
+            times = {name: f"{1e6 * seconds:.3g}" for name, seconds in row["seconds"].items()}
+            times[fastest] = f"**{times[fastest]}**"
+            columns = [row["op"], row["dtype"], *(times.get(name, "") for name in ("fastnn", *names))]
+            lines.append(f"| {' | '.join(columns)} |")
+    return "\n".join(lines)
+
+
+def write_readme(text):
+    before, _, rest = README.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    README.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+
+
+def plot(rows, names, header, path):
+    """One panel for each op: how many times as long as fastnn every peer takes, by the size of the array."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot as plt
+    from matplotlib.lines import Line2D
+
+    ops = list(dict.fromkeys(row["op"] for row in rows))
+    columns = 4
+    figure, panels = plt.subplots(
+        -(-len(ops) // columns), columns, figsize=(16, 3.2 * -(-len(ops) // columns)), sharex=True, squeeze=False
+    )
+    for panel in panels.flat[len(ops) :]:
+        panel.axis("off")
+    for panel, op in zip(panels.flat, ops, strict=False):
+        for name in names:
+            for dtype, style in (("float32", "-"), ("float64", ":")):
+                points = sorted(
+                    (prod(row["shape"]), row["seconds"][name] / row["seconds"]["fastnn"])
+                    for row in rows
+                    if row["op"] == op and row["dtype"] == dtype and name in row["seconds"]
+                )
+                if points:
+                    panel.plot(*zip(*points, strict=True), style, marker="o", markersize=3, color=COLOURS[name])
+        panel.axhline(1, color="black", linewidth=0.8)
+        panel.set(xscale="log", yscale="log", title=op)
+        panel.xaxis.set_tick_params(labelbottom=True)
+        panel.grid(alpha=0.3)
+    handles = [Line2D([], [], color=COLOURS[name], marker="o", markersize=4, label=name) for name in names]
+    handles += [Line2D([], [], color="black", linestyle=s, label=d) for d, s in (("float32", "-"), ("float64", ":"))]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False)
+    figure.supxlabel("elements")
+    figure.supylabel("time over fastnn's: above 1, fastnn is faster")
+    figure.suptitle(
+        f"{header['cpu']}, {header['backend']}, threads: {header['threads']}, NumPy {header['numpy']}",
+        y=0.995,
+        fontsize=10,
+    )
+    figure.tight_layout(rect=(0.01, 0.01, 1, 0.96))
+    figure.savefig(path, dpi=80)
