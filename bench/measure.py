@@ -45,6 +45,6 @@ def times(calls, *, batch, rounds, rest=0.0):
         for name, call in calls.items():
             if rest:
                 sleep(rest)
-                batch_seconds(call, max(1, numbers[name] // 4))
+                batch_seconds(call, numbers[name])
             samples[name].append(batch_seconds(call, numbers[name]) / numbers[name])
     return {name: median(values) for name, values in samples.items()}

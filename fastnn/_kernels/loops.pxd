@@ -8,6 +8,7 @@ overlap.  N rows of C (or M) columns; `real` is float32 or float64.
     does not grow with the length.
 (B) Rows too short for vectors are handled several at a time: softmax turns LANES rows of up to SHORT columns on their
     side, so that the vectors run across rows; the column loops view k rows of M columns as one row of k M.
+(C) Inner loops are vectorised but for those marked "scalar", which `python -m bench.vectorised` holds.
 """
 
 from libc.math cimport INFINITY
@@ -48,7 +49,7 @@ cdef inline Sum sum_of_sums(const Sum* sums, Py_ssize_t n) noexcept nogil:
     """IN sums (n,), n >= 1."""
     cdef Sum s = sums[0]
     cdef Py_ssize_t k
-    for k in range(1, n):
+    for k in range(1, n):  # scalar: few
         s = plus(s, sums[k].total)
         s.error += sums[k].error
     return s
@@ -69,12 +70,12 @@ cdef inline void sum_columns(
     cdef const real* b
     cdef const real* c
     cdef const real* d
-    for j in range(width):
+    for j in range(width):  # scalar: a memset
         totals[j] = 0
         errors[j] = 0
     while first < rows:
         last = min(first + depth, rows)
-        for j in range(width):
+        for j in range(width):  # scalar: a memset
             group[j] = 0
         n = first
         while n + 4 <= last:
@@ -100,7 +101,7 @@ cdef inline Sum sum_of_few(const real* x, Py_ssize_t n) noexcept nogil:
     """IN x (n,), n < LANES."""
     cdef Sum even = Sum(0, 0), odd = Sum(0, 0)
     cdef Py_ssize_t i
-    for i in range(n // 2):
+    for i in range(n // 2):  # scalar: few
         even = plus(even, x[2 * i])
         odd = plus(odd, x[2 * i + 1])
     if n % 2:
@@ -135,14 +136,14 @@ cdef inline double dot_of_tile(const real* x, const real* y, Py_ssize_t n) noexc
     cdef real lanes[LANES]
     cdef double totals[LANES]
     cdef Py_ssize_t i, k, whole = n // LANES, width = LANES // 2
-    for k in range(LANES):
+    for k in range(LANES):  # scalar: a memset
         lanes[k] = 0
     for i in range(whole):
         for k in range(LANES):
             lanes[k] += x[i * LANES + k] * y[i * LANES + k]
     for k in range(n - whole * LANES):
         lanes[k] += x[whole * LANES + k] * y[whole * LANES + k]
-    for k in range(LANES):
+    for k in range(LANES):  # scalar: a copy in float64
         totals[k] = lanes[k]
     while width:
         for k in range(width):
@@ -157,7 +158,7 @@ cdef inline double dot_of(const real* x, const real* y, Py_ssize_t n) noexcept n
     cdef double even = 0, odd = 0
     cdef Py_ssize_t i = 0, k
     if n < LANES:
-        for k in range(n // 2):
+        for k in range(n // 2):  # scalar: few
             even += x[2 * k] * y[2 * k]
             odd += x[2 * k + 1] * y[2 * k + 1]
         return even + odd + (x[n - 1] * y[n - 1] if n % 2 else 0)
@@ -180,9 +181,9 @@ cdef inline real max_of(const real* x, Py_ssize_t n) noexcept nogil:
             for k in range(LANES):
                 lanes[k] = x[i + k] if x[i + k] > lanes[k] else lanes[k]
             i += LANES
-        for k in range(LANES):
+        for k in range(LANES):  # scalar: once a row
             largest = lanes[k] if lanes[k] > largest else largest
-    for i in range(whole, n):
+    for i in range(whole, n):  # scalar: few
         largest = x[i] if x[i] > largest else largest
     return largest
 
@@ -295,7 +296,7 @@ cdef inline void softmax_side_by_side(
         for k in range(LANES):
             e[i * LANES + k] = multiply_add(e[i * LANES + k], high[k], e[i * LANES + k] * low[k])
     for k in range(LANES):
-        for i in range(C):
+        for i in range(C):  # scalar: scattered
             y[k * C + i] = e[i * LANES + k]
 
 
@@ -382,7 +383,7 @@ cdef inline Py_ssize_t first_bad_label(const Py_ssize_t* t, Py_ssize_t N, Py_ssi
         worst = <size_t> t[n] if <size_t> t[n] > worst else worst
     if N == 0 or worst < <size_t> C:
         return -1
-    for n in range(N):
+    for n in range(N):  # scalar: stops at the first
         if <size_t> t[n] >= <size_t> C:
             return n
     return -1
@@ -438,7 +439,7 @@ cdef inline Sum cross_entropy_labels(
     first = 0
     while first < N:
         rows = min(TILE, N - first)
-        for n in range(rows):
+        for n in range(rows):  # scalar: at labels
             p[n] = y[(first + n) * C + t[first + n]] + eps
         s = plus(s, sum_of_logs(p, rows))
         first += TILE
@@ -456,7 +457,7 @@ cdef inline void cross_entropy_labels_backward(
     """IN y (rows, C), t (rows,), OUT dy (rows, C), in place allowed.  N is the rows of the whole."""
     cdef Py_ssize_t n
     cdef real p
-    for n in range(rows):
+    for n in range(rows):  # scalar: at labels
         p = y[n * C + t[n]]
         memset(dy + n * C, 0, C * sizeof(real))
         dy[n * C + t[n]] = -dout / (<real> N * (p + eps))
@@ -487,16 +488,16 @@ cdef inline Sum softmax_cross_entropy_labels(
     cdef Py_ssize_t first = 0, rows, n
     while first < N:
         rows = min(TILE, N - first)
-        for n in range(rows):
+        for n in range(rows):  # scalar: at labels
             p[n] = x[(first + n) * C + t[first + n]]
         softmax_rows(x + first * C, y + first * C, rows, C, largest, total)
         if exact:
-            for n in range(rows):
+            for n in range(rows):  # scalar: one sum
                 s = plus(s, p[n] - largest[n])
                 sums[n] = value(total[n])
             s = plus(s, -sum_of_logs(sums, rows))
         else:
-            for n in range(rows):
+            for n in range(rows):  # scalar: at labels
                 p[n] = y[(first + n) * C + t[first + n]] + eps
             s = plus(s, sum_of_logs(p, rows))
         first += TILE
@@ -514,7 +515,7 @@ cdef inline Sum softmax_cross_entropy_targets(
     cdef Py_ssize_t n
     cdef const real* x_n
     cdef const real* t_n
-    for n in range(N):
+    for n in range(N):  # scalar: whole rows
         x_n, t_n = x + n * C, t + n * C
         if exact:
             s = plus(s, weighted_sum(t_n, x_n, max_of(x_n, C), C))
@@ -536,11 +537,11 @@ cdef inline void softmax_cross_entropy_labels_backward(
     cdef Py_ssize_t first = 0, rows, n, i
     while first < N:
         rows = min(TILE, N - first)
-        for n in range(rows):
+        for n in range(rows):  # scalar: at labels
             at_label[n] = (y[(first + n) * C + t[first + n]] - <real> 1) * factor
         for i in range(first * C, (first + rows) * C):
             dx[i] = y[i] * factor
-        for n in range(rows):
+        for n in range(rows):  # scalar: at labels
             dx[(first + n) * C + t[first + n]] = at_label[n]
         first += TILE
 
@@ -615,10 +616,10 @@ cdef inline void sums_of_columns(
     sum_columns(dout, folded * M, rows // folded, folded * M, depth_of(rows // folded), side_by_side, lost)
     for j in range(M):
         s = Sum(0, 0)
-        for n in range(folded):
+        for n in range(folded):  # scalar: few
             s = plus(s, side_by_side[n * M + j])
             s.error += lost[n * M + j]
-        for n in range(rows - rows % folded, rows):
+        for n in range(rows - rows % folded, rows):  # scalar: few
             s = plus(s, dout[n * M + j])
         totals[j], errors[j] = s.total, s.error
 
@@ -662,11 +663,11 @@ cdef inline void add_bias(const real* x, const real* b, real* y, Py_ssize_t N, P
         width = folded * M
         rows = N // folded
         for n in range(folded):
-            for j in range(M):
+            for j in range(M):  # scalar: few
                 repeated[n * M + j] = b[j]
         bias = <const real*> repeated
     for n in range(rows):
         for j in range(width):
             y[n * width + j] = x[n * width + j] + bias[j]
-    for j in range(rows * width, N * M):
+    for j in range(rows * width, N * M):  # scalar: few
         y[j] = x[j] + b[j % M]

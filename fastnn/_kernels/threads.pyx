@@ -5,8 +5,8 @@ for pieces that a worker has begun, never for a worker to wake up: if they come 
 A caller that finds the workers busy with another's task does the same.
 
 Threads and locks are CPython's own, the same on every platform, and a worker never touches Python.  Workers start with
-the first task that is cut.  After a task they look out for the next one, some tens of microseconds, before they sleep:
-waking takes longer than most tasks.
+the first task that is cut.  After a task they look out for the next one for a while before they sleep, since waking
+takes longer than most tasks, and hand their processor to whoever wants it each time they look.
 """
 
 from cpython.pythread cimport (
@@ -50,7 +50,7 @@ cdef enum:
     MOST = 256
     LOOKS = 100
 
-cdef double A_WHILE = 50e-6  # seconds: about what it takes to wake a thread
+cdef double A_WHILE = 500e-6  # seconds
 
 cdef struct Worker:
     Py_ssize_t number
