@@ -691,7 +691,7 @@ def bias_grad(dout, *, out=None):
         db = arguments.output(out, (M,), (<object> a).dtype, np.asarray(dout))
     cdef Task task = by_rows(a, None, db)
     if M > loops.WIDE:
-        run(wide_bias_grad_part, &task, M, task.N, LONG_TO_MOVE)
+        run(wide_bias_grad_part, &task, M, task.N, 2 * LONG_TO_MOVE)
         return db
     # The sums of all pieces together stay small beside what they are the sums of.
     task.most_pieces = min(PIECES, 4 * loops.WIDE // max(M, 1))
@@ -699,7 +699,7 @@ def bias_grad(dout, *, out=None):
     if task.totals == NULL:
         raise MemoryError
     task.errors = task.totals + M * task.most_pieces
-    pieces = run(bias_grad_part, &task, task.N, M, LONG_TO_MOVE)
+    pieces = run(bias_grad_part, &task, task.N, M, 2 * LONG_TO_MOVE)
     if task.single:
         loops.sum_of_pieces(task.totals, task.errors, out32(task.y, 0), pieces, M)
     else:

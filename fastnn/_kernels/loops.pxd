@@ -13,7 +13,7 @@ overlap.  N rows of C (or M) columns; `real` is float32 or float64.
 
 from libc.math cimport INFINITY
 from libc.stdint cimport uint8_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from fastnn._kernels.vmath cimport exp_of_nonpositive, fma64, log, multiply_add, real, sigmoid as sigmoid_of
 
@@ -542,7 +542,8 @@ cdef inline void softmax_cross_entropy_labels_backward(
         for i in range(first * C, (first + rows) * C):
             dx[i] = y[i] * factor
         for n in range(rows):  # scalar: at labels
-            dx[(first + n) * C + t[first + n]] = at_label[n]
+            # Not an assignment: GCC would make scatter instructions of it, which are slow.
+            memcpy(dx + (first + n) * C + t[first + n], at_label + n, sizeof(real))
         first += TILE
 
 
@@ -602,6 +603,19 @@ cdef inline Py_ssize_t depth_of(Py_ssize_t rows) noexcept nogil:
     return MORE_ROWS if rows >= 2 * MORE_ROWS else FEW_ROWS if rows >= 4 * FEW_ROWS else 1
 
 
+cdef inline void add_sums(
+    double* totals, double* errors, const double* more, const double* more_errors, Py_ssize_t M
+) noexcept nogil:
+    """IN and OUT totals, errors (M,), IN more, more_errors (M,)."""
+    cdef double total, kept
+    cdef Py_ssize_t j
+    for j in range(M):
+        total = totals[j] + more[j]
+        kept = total - totals[j]
+        errors[j] += more_errors[j] + ((totals[j] - (total - kept)) + (more[j] - kept))
+        totals[j] = total
+
+
 cdef inline void sums_of_columns(
     const real* dout, Py_ssize_t rows, Py_ssize_t M, double* totals, double* errors
 ) noexcept nogil:
@@ -609,19 +623,18 @@ cdef inline void sums_of_columns(
     cdef double side_by_side[TILE]
     cdef double lost[TILE]
     cdef Py_ssize_t j, n, folded = TILE // M if M else 0
-    cdef Sum s
     if folded < 2 or rows < folded:
         sum_columns(dout, M, rows, M, depth_of(rows), totals, errors)
         return
     sum_columns(dout, folded * M, rows // folded, folded * M, depth_of(rows // folded), side_by_side, lost)
     for j in range(M):
-        s = Sum(0, 0)
-        for n in range(folded):  # scalar: few
-            s = plus(s, side_by_side[n * M + j])
-            s.error += lost[n * M + j]
-        for n in range(rows - rows % folded, rows):  # scalar: few
-            s = plus(s, dout[n * M + j])
-        totals[j], errors[j] = s.total, s.error
+        totals[j], errors[j] = side_by_side[j], lost[j]
+    for n in range(1, folded):
+        add_sums(totals, errors, side_by_side + n * M, lost + n * M, M)
+    n = rows - rows % folded
+    if n < rows:
+        sum_columns(dout + n * M, M, rows - n, M, 1, side_by_side, lost)
+        add_sums(totals, errors, side_by_side, lost, M)
 
 
 cdef inline void sum_of_pieces(
@@ -629,13 +642,8 @@ cdef inline void sum_of_pieces(
 ) noexcept nogil:
     """IN totals, errors (pieces, M), the first of which are overwritten; OUT db (M,)."""
     cdef Py_ssize_t j, k
-    cdef double total, kept
     for k in range(1, pieces):
-        for j in range(M):
-            total = totals[j] + totals[k * M + j]
-            kept = total - totals[j]
-            errors[j] += errors[k * M + j] + ((totals[j] - (total - kept)) + (totals[k * M + j] - kept))
-            totals[j] = total
+        add_sums(totals, errors, totals + k * M, errors + k * M, M)
     for j in range(M):
         db[j] = <real> value(Sum(totals[j], errors[j]))
 
