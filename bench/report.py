@@ -123,7 +123,7 @@ def plot(rows, names, header, path):
         panel.grid(alpha=0.3)
     handles = [Line2D([], [], color=COLOURS[name], marker="o", markersize=4, label=name) for name in names]
     handles += [Line2D([], [], color="black", linestyle=s, label=d) for d, s in (("float32", "-"), ("float64", ":"))]
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False)
+    figure.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.975), ncols=len(handles), frameon=False)
     figure.supxlabel("elements")
     figure.supylabel("time over fastnn's: above 1, fastnn is faster")
     figure.suptitle(

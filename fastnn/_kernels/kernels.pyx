@@ -133,25 +133,29 @@ cdef inline bint are_labels_of(cnp.ndarray t, cnp.ndarray y):
     return True
 
 
-cdef inline cnp.ndarray steady_labels(object t, cnp.ndarray y):
+cdef inline cnp.ndarray steady_labels(object t, Py_ssize_t work):
     """t as intp, in a copy if another thread could change it between its check and its use."""
-    cdef bint shared = OTHERS_RUN or cnp.PyArray_SIZE(y) >= LONG
+    cdef bint shared = OTHERS_RUN or work >= LONG
     if not shared and cnp.PyArray_TYPE(<cnp.ndarray> t) == cnp.NPY_INTP and PyArray_ISCARRAY_RO(<cnp.ndarray> t):
         return <cnp.ndarray> t
     return cnp.PyArray_FROM_OTF(t, cnp.NPY_INTP, LABELS | (cnp.NPY_ARRAY_ENSURECOPY if shared else 0))
 
 
-cdef cnp.ndarray plain_targets(str name, cnp.ndarray y, object t):
-    """t as checked class indices (intp) or as targets of y's dtype, or None if the reference has to do it."""
+cdef cnp.ndarray plain_targets(str name, cnp.ndarray y, object t, bint at_labels_only=False):
+    """t as checked class indices (intp) or as targets of y's dtype, or None if the reference has to do it.
+
+    `at_labels_only` says that the op reads no other elements of y, which decides whether it lets the GIL go.
+    """
     cdef cnp.ndarray array
     cdef bint soft = False
+    cdef Py_ssize_t work = rows(y) if at_labels_only else cnp.PyArray_SIZE(y)
     if PyArray_CheckExact(t) and are_labels_of(<cnp.ndarray> t, y):
-        array = steady_labels(t, y)
+        array = steady_labels(t, work)
         if loops.first_bad_label(labels(array), rows(y), columns(y)) < 0:
             return array
     array, soft = arguments.targets(name, y, t)
     if not soft:
-        array = steady_labels(array, y)
+        array = steady_labels(array, work)
         if loops.first_bad_label(labels(array), rows(y), columns(y)) >= 0:
             raise RuntimeError("t was changed by another thread while it was being checked")
         return array
@@ -488,7 +492,7 @@ cdef void cross_entropy_error_part(
 def cross_entropy_error(y, t, *, eps=1e-7):
     cdef double e = epsilon(eps)
     cdef cnp.ndarray a = plain("y", y, 1)
-    cdef cnp.ndarray b = None if a is None else plain_targets("y", a, t)
+    cdef cnp.ndarray b = None if a is None else plain_targets("y", a, t, True)
     if a is None or b is None:
         return hand_over("cross_entropy_error")(y, t, eps=eps)
     cdef Sum sums[PIECES]

@@ -627,9 +627,9 @@ cdef inline void sums_of_columns(
         sum_columns(dout, M, rows, M, depth_of(rows), totals, errors)
         return
     sum_columns(dout, folded * M, rows // folded, folded * M, depth_of(rows // folded), side_by_side, lost)
-    for j in range(M):
+    for j in range(M):  # scalar: a copy
         totals[j], errors[j] = side_by_side[j], lost[j]
-    for n in range(1, folded):
+    for n in range(1, folded):  # scalar: of rows
         add_sums(totals, errors, side_by_side + n * M, lost + n * M, M)
     n = rows - rows % folded
     if n < rows:
@@ -642,7 +642,7 @@ cdef inline void sum_of_pieces(
 ) noexcept nogil:
     """IN totals, errors (pieces, M), the first of which are overwritten; OUT db (M,)."""
     cdef Py_ssize_t j, k
-    for k in range(1, pieces):
+    for k in range(1, pieces):  # scalar: of rows
         add_sums(totals, errors, totals + k * M, errors + k * M, M)
     for j in range(M):
         db[j] = <real> value(Sum(totals[j], errors[j]))
