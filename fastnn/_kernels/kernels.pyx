@@ -294,7 +294,7 @@ cdef inline Task by_rows_with_targets(cnp.ndarray x, cnp.ndarray t, cnp.ndarray 
 
 
 cdef Py_ssize_t run(threads.Part part, const Task* task, Py_ssize_t n, Py_ssize_t C, Py_ssize_t long_enough) noexcept:
-    """Run `part` over n units of C elements.  Returns in how many pieces, which the number of threads does not change."""
+    """Run `part` over n units of C elements.  Returns in how many pieces: the number of threads does not change it."""
     cdef Py_ssize_t length = n
     if n * C < LONG:
         part(task, 0, n, 0)
