@@ -19,7 +19,6 @@ from fastnn.arguments import Array
 
 __all__ = ["Affine", "CrossEntropyError", "Relu", "Sigmoid", "Softmax", "SoftmaxWithLoss"]
 
-LARGE = 65536
 NO_FORWARD = "backward was called before forward"
 
 
@@ -82,7 +81,7 @@ class Sigmoid(_Plain):
     def forward(self, x: npt.ArrayLike) -> Array:
         """``y = 1 / (1 + exp(-x))``."""
         y = ops.sigmoid(x)
-        self.out = y.copy() if y.size < LARGE else _kept(y, self.out)
+        self.out = y.copy()
         return y
 
     def backward(self, dout: npt.ArrayLike) -> Array:
@@ -113,7 +112,7 @@ class Softmax(_Plain):
     def forward(self, x: npt.ArrayLike) -> Array:
         """``y_i = exp(x_i) / sum_j exp(x_j)`` in each row."""
         y = ops.softmax(x)
-        self.out = y.copy() if y.size < LARGE else _kept(y, self.out)
+        self.out = y.copy()
         return y
 
     def backward(self, dout: npt.ArrayLike) -> Array:
@@ -355,14 +354,6 @@ class SoftmaxWithLoss(_Plain):
         if self.y is None:
             raise RuntimeError(NO_FORWARD)
         return ops.softmax_cross_entropy_backward(self.y, self.t, dout)
-
-
-def _kept(y: Array, before: Any) -> Array:
-    """A copy of a large y for backward, in the memory of the last one if it fits: fresh memory would cost more."""
-    if before is not None and before.shape == y.shape and before.dtype == y.dtype:
-        before[...] = y
-        return before
-    return y.copy()
 
 
 def _batch_of(x: Array, W: Array) -> tuple[int, ...]:

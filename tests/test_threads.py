@@ -132,3 +132,18 @@ def test_a_bad_number_is_refused(threads, error):
     with pytest.raises(error, match="threads must be"):
         fastnn.set_num_threads(threads)
     assert fastnn.get_num_threads() == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_a_worker_takes_no_signal():
+    code = """
+import os
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+import signal, numpy as np, fastnn
+fastnn.set_num_threads(4)
+fastnn.ops.softmax(np.ones((1000, 1000)))
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+os.kill(os.getpid(), signal.SIGUSR1)
+print(signal.sigwait({signal.SIGUSR1}) == signal.SIGUSR1)
+"""
+    assert python(code).stdout.strip() == "True"

@@ -23,7 +23,6 @@ import os
 from fastnn import arguments
 
 cdef extern from "Python.h":
-    unsigned long PyThread_start_new_thread(void (*function)(void*) noexcept nogil, void* argument) nogil
     const unsigned long PYTHREAD_INVALID_THREAD_ID
 
 cdef extern from *:
@@ -33,8 +32,25 @@ cdef extern from *:
     #define fastnn_give_way() SwitchToThread()
     #else
     #include <sched.h>
+    #include <signal.h>
     #define fastnn_give_way() sched_yield()
     #endif
+
+    /* With all signals blocked: they are for the threads that the program knows of. */
+    static unsigned long fastnn_start_thread(void (*function)(void *), void *argument)
+    {
+        unsigned long thread;
+    #ifndef _WIN32
+        sigset_t all, before;
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+    #endif
+        thread = PyThread_start_new_thread(function, argument);
+    #ifndef _WIN32
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+    #endif
+        return thread;
+    }
 
     static double fastnn_seconds(void)
     {
@@ -45,6 +61,7 @@ cdef extern from *:
     """
     void give_way "fastnn_give_way" () noexcept nogil
     double seconds "fastnn_seconds" () noexcept nogil
+    unsigned long start_thread "fastnn_start_thread" (void (*function)(void*) noexcept nogil, void* argument) nogil
 
 cdef enum:
     MOST = 256
@@ -74,6 +91,11 @@ cdef struct Pool:
     Py_ssize_t unfinished
 
 cdef Pool pool
+
+
+cdef inline bint not_long_since(double start) noexcept nogil:
+    # Somebody may set the clock back.
+    return 0 <= seconds() - start < A_WHILE
 
 
 cdef void take_lock() noexcept nogil:
@@ -115,8 +137,8 @@ cdef void work(void* argument) noexcept nogil:
                 pool.waiting = False
                 PyThread_release_lock(pool.finished)
         PyThread_release_lock(pool.lock)
-        until = seconds() + A_WHILE
-        while next_piece[0] >= pieces[0] and seconds() < until:  # a hint, read without the lock
+        start = seconds()
+        while next_piece[0] >= pieces[0] and not_long_since(start):  # a hint, read without the lock
             give_way()
         take_lock()
         if pool.next >= pool.pieces or worker.number >= pool.threads:
@@ -132,14 +154,14 @@ cdef inline void call(Worker* worker) noexcept nogil:
         PyThread_release_lock(worker.wake)
     elif not worker.started:
         # If the system has no thread to give, the others do the work.
-        worker.started = PyThread_start_new_thread(work, worker) != PYTHREAD_INVALID_THREAD_ID
+        worker.started = start_thread(work, worker) != PYTHREAD_INVALID_THREAD_ID
 
 
 cdef void run(Part part, const void* task, Py_ssize_t n, Py_ssize_t length) noexcept nogil:
     """Do `part` of `task` for every piece of `length` of its n units; the last piece may be shorter."""
     cdef Py_ssize_t k, pieces = (n + length - 1) // length
     cdef volatile Py_ssize_t* unfinished = &pool.unfinished
-    cdef double until
+    cdef double start
     if pieces > 1 and pool.threads > 1:
         take_lock()
         if not pool.busy:
@@ -151,8 +173,8 @@ cdef void run(Part part, const void* task, Py_ssize_t n, Py_ssize_t length) noex
             while work_on():
                 pass
             PyThread_release_lock(pool.lock)
-            until = seconds() + A_WHILE
-            while unfinished[0] and seconds() < until:
+            start = seconds()
+            while unfinished[0] and not_long_since(start):
                 give_way()
             take_lock()
             while pool.unfinished:
@@ -215,10 +237,12 @@ def set_num_threads(threads):
     Results do not depend on it.  NumPy's matrix products have threads of their own.
     """
     cdef Py_ssize_t checked = arguments.whole_number("threads", threads, 1, MOST)
-    _locks_for(checked)
     take_lock()
-    pool.threads = checked
-    PyThread_release_lock(pool.lock)
+    try:
+        _locks_for(checked)
+        pool.threads = checked
+    finally:
+        PyThread_release_lock(pool.lock)
 
 
 def _at_start():
