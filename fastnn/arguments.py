@@ -6,6 +6,7 @@ is not comes here, to be turned into something plain or into an error.
 
 from __future__ import annotations
 
+import math
 from operator import index
 from typing import Any
 
@@ -43,12 +44,46 @@ def boolean_mask(mask: npt.ArrayLike, dout: Array) -> Array:
     return array
 
 
-def bias(b: npt.ArrayLike, x: Array) -> Array:
+def bias(b: npt.ArrayLike, name: str, x: Array) -> Array:
     """`b` as a one-dimensional array with one number per column of `x`."""
     array = numeric("b", b)
     if array.size != x.shape[-1] or array.ndim == 0 or array.shape[-1] != array.size:
-        raise ValueError(f"b has shape {array.shape}, but x of shape {x.shape} needs ({x.shape[-1]},)")
+        raise ValueError(f"b has shape {array.shape}, but {name} of shape {x.shape} needs ({x.shape[-1]},)")
     return array.reshape(-1)
+
+
+def weights(W: npt.ArrayLike) -> Array:
+    array = numeric("W", W)
+    if array.ndim != 2:
+        raise ValueError(f"W must have two dimensions, but its shape is {array.shape}")
+    return array
+
+
+def samples(x: npt.ArrayLike, W: Array) -> tuple[Array, tuple[int, ...]]:
+    """`x` as rows of the D numbers that `W` needs, and those of its axes that count the rows.
+
+    They are all but the first if the others hold D numbers together (volume 1), else all but the last (volume 2).
+    """
+    array, D = numeric("x", x), W.shape[0]
+    if array.shape == (D,):
+        batch: tuple[int, ...] = ()
+    elif math.prod(array.shape[1:]) == D:
+        batch = array.shape[:1]
+    elif array.shape[-1:] == (D,):
+        batch = array.shape[:-1]
+    else:
+        raise ValueError(f"x has shape {array.shape}, but W of shape {W.shape} needs {D} numbers in each sample")
+    return array.reshape(math.prod(batch), D), batch
+
+
+def samples_gradient(dout: npt.ArrayLike, batch: tuple[int, ...], W: Array) -> Array:
+    """`dout` as the rows that go with `samples`."""
+    array = numeric("dout", dout)
+    if array.shape != (*batch, W.shape[1]):
+        raise ValueError(
+            f"dout has shape {array.shape}, but forward gave {(*batch, W.shape[1])}, from x and W of shape {W.shape}"
+        )
+    return array.reshape(math.prod(batch), W.shape[1])
 
 
 def whole_number(name: str, value: int, least: int, most: int) -> int:
@@ -115,37 +150,60 @@ def targets(name: str, y: Array, t: npt.ArrayLike) -> tuple[Array, bool]:
     return labels, False
 
 
-def output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Array) -> Array:
-    """`out` if a result of this shape and dtype can be written into it while `inputs` are read.
+def output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Array, name: str = "out") -> Array:
+    """`out`, called `name`, if a result of this shape and dtype can be written into it while `inputs` are read.
 
     It may be one of the inputs itself.
     """
     if not isinstance(out, np.ndarray):
-        raise TypeError(f"out must be a NumPy array, not {type(out).__name__}")
+        raise TypeError(f"{name} must be a NumPy array, not {type(out).__name__}")
     if out.dtype != dtype:
-        raise TypeError(f"out has dtype {out.dtype}, but the result has dtype {dtype}")
+        raise TypeError(f"{name} has dtype {out.dtype}, but the result has dtype {dtype}")
     if out.shape != shape:
-        raise ValueError(f"out has shape {out.shape}, but the result has shape {shape}")
+        raise ValueError(f"{name} has shape {out.shape}, but the result has shape {shape}")
     if not out.flags.c_contiguous:
-        raise ValueError(f"out must be C-contiguous, but its shape is {out.shape} and its strides are {out.strides}")
+        raise ValueError(f"{name} must be C-contiguous, but its shape is {out.shape} and its strides are {out.strides}")
     if not out.flags.aligned:
-        raise ValueError(f"out must be aligned, but its memory begins at {out.ctypes.data:#x}")
+        raise ValueError(f"{name} must be aligned, but its memory begins at {out.ctypes.data:#x}")
     if not out.flags.writeable:
-        raise ValueError("out must be writeable, but it is read-only")
+        raise ValueError(f"{name} must be writeable, but it is read-only")
     for x in inputs:
         if x is not out and np.may_share_memory(x, out):
             itself = x.ctypes.data == out.ctypes.data and x.dtype == dtype and x.shape == shape and x.flags.c_contiguous
             if not itself and _overlap(x, out):
                 raise ValueError(
-                    f"out overlaps an input of shape {x.shape} in part: it must be that input or memory of its own"
+                    f"{name} overlaps an input of shape {x.shape} in part: it must be that input or memory of its own"
                 )
     return out
 
 
-def clear_of(out: Array, t: npt.ArrayLike) -> None:
-    """For an op that still reads `t` when it writes `out`."""
-    if _overlap(np.asarray(t), out):
-        raise ValueError("out overlaps t, which is still read when out is written")
+def clear_of(out: Array, other_name: str, other: npt.ArrayLike, *, name: str = "out") -> None:
+    """For an op that still reads `other` when it writes `out`."""
+    if _overlap(np.asarray(other), out):
+        raise ValueError(f"{name} overlaps {other_name}, which is still needed when {name} is written")
+
+
+def separate_output(
+    out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], others: dict[str, Array], *, name: str = "out"
+) -> None:
+    """`output`, for an op that writes while it reads: `out` overlaps none of `others`."""
+    output(out, shape, dtype, name=name)
+    for other_name, other in others.items():
+        clear_of(out, other_name, other, name=name)
+
+
+def separate_outputs(
+    out: Any, shapes: tuple[tuple[int, ...], ...], dtypes: tuple[np.dtype[Any], ...], inputs: dict[str, Array]
+) -> tuple[Any, ...]:
+    """`out` of an op with several results, checked: a tuple with an array or None for each."""
+    if not isinstance(out, tuple) or len(out) != len(shapes):
+        raise TypeError(f"out must be a tuple of {len(shapes)} arrays or None, not {type(out).__name__}")
+    others = dict(inputs)
+    for i, array in enumerate(out):
+        if array is not None:
+            separate_output(array, shapes[i], dtypes[i], others, name=f"out[{i}]")
+            others[f"out[{i}]"] = array
+    return out
 
 
 def _overlap(x: Array, out: Array) -> bool:

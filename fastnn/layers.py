@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn import arguments, ops
+from fastnn._kernels.memory import copy
 from fastnn.arguments import Array
 
 __all__ = ["Affine", "CrossEntropyError", "Relu", "Sigmoid", "Softmax", "SoftmaxWithLoss"]
@@ -67,7 +68,7 @@ class Sigmoid(_Plain):
     Attributes
     ----------
     out : ndarray or None
-        The last output; the layer's own copy.
+        The last output; the caller got a copy, to do with as they like.
 
     See Also
     --------
@@ -80,9 +81,8 @@ class Sigmoid(_Plain):
 
     def forward(self, x: npt.ArrayLike) -> Array:
         """``y = 1 / (1 + exp(-x))``."""
-        y = ops.sigmoid(x)
-        self.out = y.copy()
-        return y
+        self.out = y = ops.sigmoid(x)
+        return copy(y)
 
     def backward(self, dout: npt.ArrayLike) -> Array:
         """``dx = dout (1 - y) y``."""
@@ -98,7 +98,7 @@ class Softmax(_Plain):
     Attributes
     ----------
     out : ndarray or None
-        The last output; the layer's own copy.
+        The last output; the caller got a copy, to do with as they like.
 
     See Also
     --------
@@ -111,9 +111,8 @@ class Softmax(_Plain):
 
     def forward(self, x: npt.ArrayLike) -> Array:
         """``y_i = exp(x_i) / sum_j exp(x_j)`` in each row."""
-        y = ops.softmax(x)
-        self.out = y.copy()
-        return y
+        self.out = y = ops.softmax(x)
+        return copy(y)
 
     def backward(self, dout: npt.ArrayLike) -> Array:
         """``dx_i = y_i (dout_i - sum_j dout_j y_j)``."""
@@ -139,18 +138,17 @@ class Affine:
         Buffers like `W` and `b`, made when first read, never replaced and overwritten by every backward.
     dW, db : ndarray or None
         The gradients of the last backward: fresh arrays, or copies of the buffers once `grads` has been read.
-    x : ndarray or None
+    x : array_like or None
         The last input.
 
     See Also
     --------
-    fastnn.ops.dot, fastnn.ops.add_bias, fastnn.ops.bias_grad
+    fastnn.ops.affine, fastnn.ops.affine_backward
     """
 
     def __init__(self, W: Array, b: Array) -> None:
         self.params: list[Any] = [W, b]
         self.x: Any = None
-        self._batch: tuple[int, ...] = ()
         # What dW and db show: None before the first backward, then fresh arrays, or the buffers once there are any.
         self._gradients: list[Any] = [None, None]
         self._buffers: list[Array] | None = None
@@ -169,13 +167,9 @@ class Affine:
         -------
         y : ndarray, shape (N, M), (M,) or (..., M)
         """
-        x = arguments.numeric("x", x)
-        W, b = self._checked_params()
-        batch = _batch_of(x, W)
-        y = ops.dot(_as_rows(x, batch, W.shape[0]), W)
-        y = ops.add_bias(y, b, out=y if y.dtype == b.dtype else None)
-        self.x, self._batch = x, batch
-        return _in_batch(y, batch)
+        y = ops.affine(x, *self.params)
+        self.x = x
+        return y
 
     def backward(self, dout: npt.ArrayLike) -> Array:
         """
@@ -191,35 +185,18 @@ class Affine:
         """
         if self.x is None:
             raise RuntimeError(NO_FORWARD)
-        x, batch = self.x, self._batch
-        dout = arguments.numeric("dout", dout)
-        W, b = self._checked_params()
-        D, M = W.shape
-        if dout.shape != (*batch, M):
-            raise ValueError(f"dout has shape {dout.shape}, but forward gave {(*batch, M)}")
-        rows, dout = _as_rows(x, batch, D), _as_rows(dout, batch, M)
-        db = ops.bias_grad(dout)
+        W = self.params[0]
         if self._buffers is None:
-            self._gradients = [ops.dot(rows.T, dout), db]
-        else:
-            dW_buffer, db_buffer = self._buffers
-            _fits("W", dW_buffer, (D, M))
-            _fits("b", db_buffer, b.shape)
-            if dW_buffer.flags.c_contiguous and rows.dtype == dout.dtype == dW_buffer.dtype:
-                ops.dot(rows.T, dout, out=dW_buffer)
-            else:
-                dW_buffer[...] = ops.dot(rows.T, dout)
-            db_buffer[...] = db
-            self._gradients = [*self._buffers]
-        return ops.dot(dout, W.T).reshape(x.shape)
-
-    def _checked_params(self) -> tuple[Array, Array]:
-        W, b = map(np.asarray, self.params)
-        if W.ndim != 2:
-            raise ValueError(f"W must have two dimensions, but its shape is {W.shape}")
-        if b.size != W.shape[1]:
-            raise ValueError(f"b has shape {b.shape}, but W of shape {W.shape} needs ({W.shape[1]},)")
-        return W, b
+            dx, dW, db = ops.affine_backward(dout, self.x, W)
+            self._gradients = [dW, db]
+            return dx
+        for name, p, buffer in zip("Wb", self.params, self._buffers, strict=True):
+            _fits(name, buffer, np.shape(p))
+        dx, *gradients = ops.affine_backward(dout, self.x, W)
+        for buffer, gradient in zip(self._buffers, gradients, strict=True):
+            buffer[...] = gradient
+        self._gradients = [*self._buffers]
+        return dx
 
     @property
     def W(self) -> Any:
@@ -354,26 +331,6 @@ class SoftmaxWithLoss(_Plain):
         if self.y is None:
             raise RuntimeError(NO_FORWARD)
         return ops.softmax_cross_entropy_backward(self.y, self.t, dout)
-
-
-def _batch_of(x: Array, W: Array) -> tuple[int, ...]:
-    """The axes of x that stay: the rest are the D inputs of one sample."""
-    D = W.shape[0]
-    if x.ndim == 1 and x.shape[0] == D:
-        return ()
-    if math.prod(x.shape[1:]) == D:
-        return x.shape[:1]
-    if x.ndim and x.shape[-1] == D:
-        return x.shape[:-1]
-    raise ValueError(f"x has shape {x.shape}, but W of shape {W.shape} needs {D} numbers in each sample")
-
-
-def _as_rows(x: Array, batch: tuple[int, ...], columns: int) -> Array:
-    return x if x.ndim == 2 and len(batch) == 1 else x.reshape(math.prod(batch), columns)
-
-
-def _in_batch(y: Array, batch: tuple[int, ...]) -> Array:
-    return y if len(batch) == 1 else y.reshape(*batch, y.shape[1])
 
 
 def _fits(name: str, gradient: Array, shape: tuple[int, ...]) -> None:

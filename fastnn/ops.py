@@ -100,5 +100,16 @@ def add_bias(x: npt.ArrayLike, b: npt.ArrayLike, *, out: Array | None = None) ->
 
 
 @_documented
-def dot(a: npt.ArrayLike, b: npt.ArrayLike, *, out: Array | None = None) -> Array:
-    return _chosen(process.backend).dot(a, b, out=out)
+def affine(x: npt.ArrayLike, W: npt.ArrayLike, b: npt.ArrayLike, *, out: Array | None = None) -> Array:
+    return _chosen(process.backend).affine(x, W, b, out=out)
+
+
+@_documented
+def affine_backward(
+    dout: npt.ArrayLike,
+    x: npt.ArrayLike,
+    W: npt.ArrayLike,
+    *,
+    out: tuple[Array | None, Array | None, Array | None] | None = None,
+) -> tuple[Array, Array, Array]:
+    return _chosen(process.backend).affine_backward(dout, x, W, out=out)

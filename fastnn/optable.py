@@ -31,12 +31,15 @@ class Op:
         ``floor(*arguments)``, one value for each result: the unit is taken at this size where the result is smaller.
         For a sum it is the sum of the terms' absolute values, since the order of a sum is free; for the logarithm of a
         computed probability it is 1, since a relative error of the probability becomes an absolute one.
+    outs : int, optional
+        How many arrays `out` takes: one, or a tuple with one for each result.
     """
 
     name: str
     example: Callable[[np.random.Generator, tuple[int, ...], npt.DTypeLike], tuple[Any, ...]]
     ulp: float
     floor: Callable[..., tuple[Any, ...]] | None = None
+    outs: int = 1
 
     def distance(self, result: Any, expected: Any, args: tuple[Any, ...]) -> float:
         """How far the result of a backend is from the reference's, to be compared with `ulp`."""
@@ -130,7 +133,26 @@ OPS = {
             lambda dout: (np.sum(np.abs(dout), axis=tuple(range(dout.ndim - 1))),),
         ),
         Op("add_bias", lambda rng, shape, dtype: (_numbers(rng, shape, dtype), _numbers(rng, shape[-1:], dtype)), 0),
-        Op("dot", lambda rng, shape, dtype: (_numbers(rng, shape, dtype), _numbers(rng, (shape[-1], 7), dtype)), 0),
+        Op(
+            "affine",
+            lambda rng, shape, dtype: (
+                _numbers(rng, shape, dtype),
+                _numbers(rng, (shape[-1], 7), dtype),
+                _numbers(rng, (7,), dtype),
+            ),
+            0,
+        ),
+        Op(
+            "affine_backward",
+            lambda rng, shape, dtype: (
+                _numbers(rng, (*shape[:-1], 7), dtype),
+                _numbers(rng, shape, dtype),
+                _numbers(rng, (shape[-1], 7), dtype),
+            ),
+            1,
+            lambda dout, x, W: (0.0, 0.0, np.sum(np.abs(dout), axis=tuple(range(dout.ndim - 1)))),
+            outs=3,
+        ),
     )
 }
 

@@ -7,8 +7,8 @@ Being what the kernels are held against, it takes the exponentials and logarithm
 the widest dtype there is, and rounds once: NumPy's own float32 exp and log are up to 4 ULP off, and the error of its
 sums grows with their length.
 
-For all ops but `dot`, which is `numpy.dot`: arrays of any layout and of any real dtype are accepted, results are
-C-contiguous, dtypes follow NumPy's promotion, arguments are left unchanged.  `out` is an array of the result's shape
+Arrays of any layout and of any real dtype are accepted, results are C-contiguous, dtypes follow NumPy's promotion,
+arguments are left unchanged.  `out` is an array of the result's shape
 and dtype, C-contiguous and writeable, which is filled and returned; it may be an input itself but may not overlap one
 in part.  A zero-dimensional result is a NumPy scalar.  ValueError for wrong shapes, TypeError for wrong dtypes,
 IndexError for labels that are no class.
@@ -338,7 +338,7 @@ def softmax_cross_entropy(
         terms = np.where(t == 0, 0, t * logs) if soft else _at_labels(logs, t)
         loss = np.result_type(y, t if soft else y).type(0 - _wide_sum(terms) / _rows(x))
     if out is not None:
-        arguments.clear_of(arguments.output(out, y.shape, y.dtype, x), labels_or_targets)
+        arguments.clear_of(arguments.output(out, y.shape, y.dtype, x), "t", labels_or_targets)
     return loss, _result(y, out, x)
 
 
@@ -410,7 +410,7 @@ def softmax_cross_entropy_and_grad(
     loss, y = softmax_cross_entropy(x, t, eps=eps)
     dx = softmax_cross_entropy_backward(y, t, dout)
     if out is not None:
-        arguments.clear_of(arguments.output(out, dx.shape, dx.dtype, x), t)
+        arguments.clear_of(arguments.output(out, dx.shape, dx.dtype, x), "t", t)
     return loss, _result(dx, out, x)
 
 
@@ -462,27 +462,86 @@ def add_bias(x: npt.ArrayLike, b: npt.ArrayLike, *, out: Array | None = None) ->
     """
     x = arguments.numeric("x", x, least_ndim=1)
     with np.errstate(all="ignore"):
-        y = x + arguments.bias(b, x)
+        y = x + arguments.bias(b, "x", x)
     return _result(y, out, x, np.asarray(b))
 
 
-def dot(a: npt.ArrayLike, b: npt.ArrayLike, *, out: Array | None = None) -> Array:
+def affine(x: npt.ArrayLike, W: npt.ArrayLike, b: npt.ArrayLike, *, out: Array | None = None) -> Array:
     """
-    Matrix product, by NumPy's BLAS on every backend.
+    Affine map of every sample.
 
-    ``y = a b``, as `numpy.dot`.
+    ``y = x W + b``.  The product is NumPy's, by its BLAS, on every backend.
 
     Parameters
     ----------
-    a, b : array_like
+    x : array_like
+        (N, D), or (D,) for a single sample.  With more dimensions: all but the first are flattened if their product is
+        D (volume 1), else the last axis must be D (volume 2).
+    W : array_like, shape (D, M)
+    b : array_like, shape (M,) or (1, M)
     out : ndarray, optional
-        May not overlap an input.
+        Receives the result and is returned; of its shape and dtype, C-contiguous, writeable; may not overlap an input.
 
     Returns
     -------
-    y : ndarray
+    y : ndarray, shape (N, M), (M,) or (..., M)
+
+    References
+    ----------
+    "Deep Learning from Scratch", section 5.6.
     """
-    return np.dot(a, b, out)  # type: ignore[arg-type]
+    W = arguments.weights(W)
+    rows, batch = arguments.samples(x, W)
+    b = arguments.bias(b, "W", W)
+    with np.errstate(all="ignore"):
+        y = (np.dot(rows, W) + b).reshape(*batch, W.shape[1])
+    if out is not None:
+        arguments.separate_output(out, y.shape, y.dtype, {"x": rows, "W": W, "b": b})
+    return _result(y, out)
+
+
+def affine_backward(
+    dout: npt.ArrayLike,
+    x: npt.ArrayLike,
+    W: npt.ArrayLike,
+    *,
+    out: tuple[Array | None, Array | None, Array | None] | None = None,
+) -> tuple[Array, Array, Array]:
+    """
+    Gradients of `affine`.
+
+    ``dx = dout W^T``, ``dW = x^T dout``, ``db = bias_grad(dout)``.
+
+    Parameters
+    ----------
+    dout : array_like, shape of `affine`'s result
+        Gradient of the loss with respect to it.
+    x, W : array_like
+        As given to `affine`.
+    out : tuple of ndarray or None, optional
+        For `dx`, `dW` and `db`; each as for `affine`, and none may overlap another.
+
+    Returns
+    -------
+    dx : ndarray, shape of `x`
+    dW : ndarray, shape (D, M)
+    db : ndarray, shape (M,)
+
+    References
+    ----------
+    "Deep Learning from Scratch", section 5.6.2.
+    """
+    W = arguments.weights(W)
+    rows, batch = arguments.samples(x, W)
+    dout = arguments.samples_gradient(dout, batch, W)
+    with np.errstate(all="ignore"):
+        results = np.dot(dout, W.T).reshape(np.shape(x)), np.dot(rows.T, dout), bias_grad(dout)
+    given: tuple[Any, ...] = (None, None, None)
+    if out is not None:
+        shapes, dtypes = zip(*((array.shape, array.dtype) for array in results), strict=True)
+        given = arguments.separate_outputs(out, shapes, dtypes, {"dout": dout, "x": rows, "W": W})
+    dx, dW, db = (_result(result, array) for result, array in zip(results, given, strict=True))
+    return dx, dW, db
 
 
 def _result(result: Array, out: Array | None, *inputs: Array) -> Array:

@@ -18,7 +18,7 @@ SHORT = ["compare", "--epochs", "2", "--batch", "200"]
 def test_compare(capsys):
     assert cli.main(SHORT) == 0
     text = capsys.readouterr().out
-    for word in ("test accuracy", "largest relative difference", "training, ms", "ratio", "dot", "relu_backward"):
+    for word in ("test accuracy", "largest relative difference", "training, ms", "ratio", "affine", "relu_backward"):
         assert word in text
     assert fastnn.get_backend() in text
 
@@ -34,7 +34,7 @@ def test_json_and_the_options(tmp_path, dtype):
     assert report["compiled"]["backend"] == backend and report["reference"]["backend"] == "reference"
     assert len(report["compiled"]["losses"]) == 2 * 8
     assert report["arguments"]["hidden"] == 7 and report["arguments"]["lr"] == 0.25
-    assert report["compiled"]["ops"]["dot"]["calls"] == 6 * 16
+    assert report["compiled"]["ops"]["affine"]["calls"] == 2 * 16
     assert report["reference"]["seconds"] > 0 and report["config"]["numpy"] == np.__version__
     assert 0 < report["compiled"]["accuracy"] <= 1
     again = tmp_path / "again.json"

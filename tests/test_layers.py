@@ -77,7 +77,9 @@ def test_wrong_x_is_refused(affine):
 
 def test_wrong_parameters_are_refused():
     x = np.ones((2, 4))
-    for W in (np.ones(4), np.ones((2, 2, 2)), np.float64(1), None):
+    with pytest.raises(TypeError, match="W must be an array of real numbers"):
+        Affine(None, np.ones(3)).forward(x)
+    for W in (np.ones(4), np.ones((2, 2, 2)), np.float64(1)):
         with pytest.raises(ValueError, match="W must have two dimensions"):
             Affine(W, np.ones(3)).forward(x)
     with pytest.raises(ValueError, match=r"b has shape \(4,\), but W of shape \(4, 3\) needs \(3,\)"):

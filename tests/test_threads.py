@@ -32,7 +32,7 @@ def python(code, **environment):
     return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("name", [name for name in OPS if name != "dot"])
+@pytest.mark.parametrize("name", OPS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_results_do_not_depend_on_the_number_of_threads(kernels, rng, name, dtype):
     for shape in SHAPES:

@@ -32,6 +32,7 @@ cdef extern from "numpy/arrayobject.h":
     bint PyArray_ISCARRAY_RO(cnp.ndarray x)
     bint PyArray_SAMESHAPE(cnp.ndarray x, cnp.ndarray y)
     bint PyTypeNum_ISINTEGER(int type_num)
+    object PyArray_MatrixProduct2(object a, object b, cnp.ndarray out)
 
 cdef extern from *:
     """
@@ -66,9 +67,6 @@ cdef enum:
 
 # What the compiler was told to use: its own word, not the build script's.
 compiled_for = FASTNN_COMPILED_FOR.decode()
-
-# Matrix products stay with NumPy's BLAS.
-dot = reference.dot
 
 
 # ---------------------------------------------------------------- arguments
@@ -118,7 +116,7 @@ cdef cnp.ndarray plain_bias(object b, cnp.ndarray x):
     if array is None:
         return None
     if cnp.PyArray_NDIM(array) != 1 or cnp.PyArray_DIM(array, 0) != columns(x):
-        array = arguments.bias(array, x)
+        array = arguments.bias(array, "x", x)
     return array if same_type(array, x) else None
 
 
@@ -207,12 +205,15 @@ cdef inline bint same_or_apart(cnp.ndarray y, object x):
     return x_first + cnp.PyArray_NBYTES(<cnp.ndarray> x) <= y_first or y_first + cnp.PyArray_NBYTES(y) <= x_first
 
 
-cdef inline cnp.ndarray fresh(cnp.ndarray like, int type_num, Py_ssize_t itemsize):
-    cdef int ndim = cnp.PyArray_NDIM(like)
-    cdef cnp.npy_intp* shape = cnp.PyArray_DIMS(like)
-    if cnp.PyArray_SIZE(like) >= memory.LARGE // itemsize:
+cdef inline cnp.ndarray empty(int ndim, cnp.npy_intp* shape, int type_num):
+    cdef Py_ssize_t itemsize = 1 if type_num == cnp.NPY_BOOL else 4 if type_num == cnp.NPY_FLOAT32 else 8
+    if cnp.PyArray_MultiplyList(shape, ndim) >= memory.LARGE // itemsize:
         return memory.large(ndim, shape, type_num)
     return cnp.PyArray_EMPTY(ndim, shape, type_num, 0)
+
+
+cdef inline cnp.ndarray fresh(cnp.ndarray like, int type_num):
+    return empty(cnp.PyArray_NDIM(like), cnp.PyArray_DIMS(like), type_num)
 
 
 cdef cnp.ndarray result(object out, cnp.ndarray like, object x, object x2=None):
@@ -221,7 +222,7 @@ cdef cnp.ndarray result(object out, cnp.ndarray like, object x, object x2=None):
     `like` is what x was converted to.  Runs none of the caller's code.
     """
     if out is None:
-        return fresh(like, cnp.PyArray_TYPE(like), cnp.PyArray_ITEMSIZE(like))
+        return fresh(like, cnp.PyArray_TYPE(like))
     if (
         PyArray_CheckExact(out)
         and same_type(<cnp.ndarray> out, like)
@@ -358,7 +359,7 @@ def relu_with_mask(x, *, out=None):
     if a is None:
         return hand_over("relu_with_mask")(x, out=out)
     cdef cnp.ndarray y = result(out, a, x)
-    cdef cnp.ndarray mask = fresh(a, cnp.NPY_BOOL, 1)
+    cdef cnp.ndarray mask = fresh(a, cnp.NPY_BOOL)
     cdef Task task = elements(a, None, y)
     task.mask = <uint8_t*> cnp.PyArray_DATA(mask)
     run(relu_with_mask_part, &task, task.N, task.C, LONG_TO_MOVE)
@@ -577,7 +578,7 @@ def softmax_cross_entropy(x, t, *, eps=1e-7, out=None):
         return hand_over("softmax_cross_entropy")(x, t, eps=eps, out=out)
     cdef cnp.ndarray y = result(out, a, x)
     if out is not None:
-        arguments.clear_of(out, t)
+        arguments.clear_of(out, "t", t)
     cdef Sum sums[PIECES]
     cdef Task task = by_rows_with_targets(a, b, y)
     task.eps, task.sums = e, sums
@@ -656,7 +657,7 @@ def softmax_cross_entropy_and_grad(x, t, dout=1.0, *, eps=1e-7, out=None):
         return hand_over("softmax_cross_entropy_and_grad")(x, t, dout, eps=eps, out=out)
     cdef cnp.ndarray dx = result(out, a, x)
     if out is not None:
-        arguments.clear_of(out, t)
+        arguments.clear_of(out, "t", t)
     cdef Sum sums[PIECES]
     cdef Task task = by_rows_with_targets(a, b, dx)
     task.eps, task.factor, task.sums = e, factor / task.N, sums
@@ -683,21 +684,12 @@ cdef void wide_bias_grad_part(const void* task, Py_ssize_t first, Py_ssize_t las
         loops.wide_bias_grad(in64(k.x, first), out64(k.y, first), k.N, k.C, last - first)
 
 
-def bias_grad(dout, *, out=None):
-    cdef cnp.ndarray a = plain("dout", dout, 1)
-    if a is None:
-        return hand_over("bias_grad")(dout, out=out)
-    cdef Py_ssize_t pieces
-    cdef cnp.npy_intp M = columns(a)
-    cdef cnp.ndarray db
-    if out is None:
-        db = cnp.PyArray_EMPTY(1, &M, cnp.PyArray_TYPE(a), 0)
-    else:
-        db = arguments.output(out, (M,), (<object> a).dtype, np.asarray(dout))
-    cdef Task task = by_rows(a, None, db)
+cdef int sum_rows(cnp.ndarray dout, cnp.ndarray db) except -1:
+    cdef Py_ssize_t pieces, M = columns(dout)
+    cdef Task task = by_rows(dout, None, db)
     if M > loops.WIDE:
         run(wide_bias_grad_part, &task, M, task.N, 2 * LONG_TO_MOVE)
-        return db
+        return 0
     # The sums of all pieces together stay small beside what they are the sums of.
     task.most_pieces = min(PIECES, 4 * loops.WIDE // max(M, 1))
     task.totals = <double*> PyMem_Malloc(2 * sizeof(double) * M * task.most_pieces)
@@ -710,6 +702,20 @@ def bias_grad(dout, *, out=None):
     else:
         loops.sum_of_pieces(task.totals, task.errors, out64(task.y, 0), pieces, M)
     PyMem_Free(task.totals)
+    return 0
+
+
+def bias_grad(dout, *, out=None):
+    cdef cnp.ndarray a = plain("dout", dout, 1)
+    if a is None:
+        return hand_over("bias_grad")(dout, out=out)
+    cdef cnp.npy_intp M = columns(a)
+    cdef cnp.ndarray db
+    if out is None:
+        db = empty(1, &M, cnp.PyArray_TYPE(a))
+    else:
+        db = arguments.output(out, (M,), (<object> a).dtype, np.asarray(dout))
+    sum_rows(a, db)
     return db
 
 
@@ -731,3 +737,111 @@ def add_bias(x, b, *, out=None):
     cdef Task task = by_rows(a, bias, y)
     run(add_bias_part, &task, task.N, task.C, LONG_TO_MOVE)
     return y
+
+
+# ---------------------------------------------------------------- products, by NumPy's BLAS
+
+cdef inline bint is_matrix(object x):
+    """Of any layout that BLAS or NumPy can read."""
+    return (
+        PyArray_CheckExact(x)
+        and native(cnp.PyArray_TYPE(<cnp.ndarray> x))
+        and cnp.PyArray_ISBEHAVED_RO(<cnp.ndarray> x)
+        and cnp.PyArray_NDIM(<cnp.ndarray> x) == 2
+    )
+
+
+cdef inline bint is_row(object b, cnp.ndarray W):
+    """In the plain case, with one number of W's dtype for each of its columns."""
+    return (
+        PyArray_CheckExact(b)
+        and same_type(<cnp.ndarray> b, W)
+        and PyArray_ISCARRAY_RO(<cnp.ndarray> b)
+        and cnp.PyArray_NDIM(<cnp.ndarray> b) == 1
+        and cnp.PyArray_DIM(<cnp.ndarray> b, 0) == cnp.PyArray_DIM(W, 1)
+    )
+
+
+cdef inline bint go_together(object x, object W):
+    """Matrices of one dtype whose product exists."""
+    return (
+        is_matrix(x)
+        and is_matrix(W)
+        and same_type(<cnp.ndarray> x, <cnp.ndarray> W)
+        and cnp.PyArray_DIM(<cnp.ndarray> x, 1) == cnp.PyArray_DIM(<cnp.ndarray> W, 0)
+    )
+
+
+cdef cnp.ndarray behaved(cnp.ndarray x):
+    return cnp.PyArray_FROM_OTF(x, cnp.PyArray_TYPE(x), cnp.NPY_ARRAY_ALIGNED)
+
+
+cdef bint native_together(cnp.ndarray a, cnp.ndarray b, cnp.ndarray c):
+    return native(cnp.PyArray_TYPE(a)) and same_type(a, b) and same_type(a, c)
+
+
+cdef cnp.ndarray product(cnp.ndarray a, cnp.ndarray b, object out):
+    """a b, in `out` if it is given, an array of whatever shape and the right size."""
+    cdef cnp.npy_intp[2] shape
+    cdef cnp.ndarray y
+    shape[0], shape[1] = cnp.PyArray_DIM(a, 0), cnp.PyArray_DIM(b, 1)
+    y = empty(2, shape, cnp.PyArray_TYPE(a)) if out is None else out.reshape(shape[0], shape[1])
+    PyArray_MatrixProduct2(a, b, y)
+    return y
+
+
+def affine(x, W, b, *, out=None):
+    cdef cnp.ndarray a, w, bias, y
+    cdef bint is_plain = go_together(x, W) and is_row(b, <cnp.ndarray> W)
+    if is_plain:
+        a, w, bias = x, W, b
+    else:
+        w = arguments.weights(W)
+        a, batch = arguments.samples(x, w)
+        bias = arguments.bias(b, "W", w)
+        if not native_together(a, w, bias):
+            return hand_over("affine")(x, W, b, out=out)
+        a, w = behaved(a), behaved(w)
+        bias = cnp.PyArray_FROM_OTF(bias, cnp.PyArray_TYPE(bias), cnp.NPY_ARRAY_CARRAY_RO)
+    if out is not None:
+        if is_plain:
+            batch = (a.shape[0],)
+        arguments.separate_output(out, (*batch, w.shape[1]), (<object> w).dtype, {"x": a, "W": w, "b": bias})
+    y = product(a, w, out)
+    cdef Task task = by_rows(y, bias, y)
+    run(add_bias_part, &task, task.N, task.C, LONG_TO_MOVE)
+    return y if is_plain and out is None else out if out is not None else y.reshape(*batch, w.shape[1])
+
+
+def affine_backward(dout, x, W, *, out=None):
+    cdef cnp.ndarray a, d, w, db
+    cdef cnp.npy_intp M
+    cdef bint is_plain = (
+        go_together(x, W)
+        and is_matrix(dout)
+        and same_type(<cnp.ndarray> dout, <cnp.ndarray> x)
+        and cnp.PyArray_DIM(<cnp.ndarray> dout, 0) == cnp.PyArray_DIM(<cnp.ndarray> x, 0)
+        and cnp.PyArray_DIM(<cnp.ndarray> dout, 1) == cnp.PyArray_DIM(<cnp.ndarray> W, 1)
+    )
+    if is_plain:
+        a, d, w = x, dout, W
+    else:
+        w = arguments.weights(W)
+        a, batch = arguments.samples(x, w)
+        d = arguments.samples_gradient(dout, batch, w)
+        if not native_together(a, d, w):
+            return hand_over("affine_backward")(dout, x, W, out=out)
+        a, d, w = behaved(a), behaved(d), behaved(w)
+    dx = dW = db_out = None
+    if out is not None:
+        shapes = np.shape(x), (w.shape[0], w.shape[1]), (w.shape[1],)
+        dx, dW, db_out = arguments.separate_outputs(out, shapes, ((<object> w).dtype,) * 3, {"dout": d, "x": a, "W": w})
+    d = cnp.PyArray_FROM_OTF(d, cnp.PyArray_TYPE(d), cnp.NPY_ARRAY_CARRAY_RO)
+    M = cnp.PyArray_DIM(w, 1)
+    db = db_out if db_out is not None else empty(1, &M, cnp.PyArray_TYPE(d))
+    sum_rows(d, db)
+    gradient = product(d, cnp.PyArray_Transpose(w, NULL), dx)
+    if dx is None:
+        dx = gradient if is_plain else gradient.reshape(np.shape(x))
+    weights_gradient = product(cnp.PyArray_Transpose(a, NULL), d, dW)
+    return dx, weights_gradient if dW is None else dW, db
