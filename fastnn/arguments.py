@@ -7,6 +7,7 @@ is not comes here, to be turned into something plain or into an error.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from operator import index
 from typing import Any
 
@@ -96,12 +97,32 @@ def whole_number(name: str, value: int, least: int, most: int) -> int:
     return number
 
 
+def number(name: str, value: float, least: float = -np.inf, below: float = np.inf) -> float:
+    """A finite number as a float, from `least` to below `below`."""
+    if not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name} must be a number, not {value!r}")
+    if not least <= value < below or value == -np.inf:
+        bounds = f" of at least {least:g}" if least > -np.inf else ""
+        bounds += f" and below {below:g}" if below < np.inf else ""
+        raise ValueError(f"{name} must be a finite number{bounds}, not {value!r}")
+    return _float(name, value)
+
+
+def one_of(name: str, value: str, known: tuple[str, ...]) -> str:
+    if not isinstance(value, str) or value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+    return value
+
+
+def pairs(params: Sequence[npt.ArrayLike]) -> list[tuple[npt.ArrayLike, npt.ArrayLike]]:
+    """``W_1, b_1, W_2, b_2, ...`` two by two."""
+    if not params or len(params) % 2:
+        raise ValueError(f"params must be a weight and a bias for each layer, not {len(params)} array(s)")
+    return list(zip(params[::2], params[1::2], strict=True))
+
+
 def epsilon(eps: float) -> float:
-    if not isinstance(eps, (int, float, np.integer, np.floating)):
-        raise TypeError(f"eps must be a number, not {eps!r}")
-    if not 0 <= eps < np.inf:
-        raise ValueError(f"eps must be a finite number of at least 0, not {eps!r}")
-    return _float("eps", eps)
+    return number("eps", eps, least=0)
 
 
 def _float(name: str, number: Any) -> float:
@@ -150,6 +171,65 @@ def targets(name: str, y: Array, t: npt.ArrayLike) -> tuple[Array, bool]:
     return labels, False
 
 
+def values(name: str, y: Array, t: npt.ArrayLike) -> Array:
+    """`t` in the shape of `y`: an axis of length 1 at the end of one may be missing in the other."""
+    if y.size == 0:
+        raise ValueError(f"{name} is empty, its shape is {y.shape}: a mean needs at least one element")
+    array = numeric("t", t)
+    if array.shape != y.shape and (*array.shape, 1) != y.shape and array.shape != (*y.shape, 1):
+        raise ValueError(f"t has shape {array.shape}, but {name} has shape {y.shape}: they must be the same")
+    return array.reshape(y.shape)
+
+
+def binary_targets(name: str, y: Array, t: npt.ArrayLike) -> Array:
+    """`t` beside `y` as the probability of class 1: checked classes, in y's floating dtype, or checked floats."""
+    array = values(name, y, t)
+    classes = array.dtype.kind != "f"
+    bad = (array != 0) & (array != 1) if classes else ~((array >= 0) & (array <= 1))
+    if bad.any():
+        first = np.unravel_index(int(np.argmax(bad)), bad.shape)
+        where = f"t[{', '.join(map(str, first))}] is {array[first]}"
+        if classes:
+            raise IndexError(f"{where}, which is neither class 0 nor class 1")
+        raise ValueError(f"{where}, which is not a probability from 0 to 1")
+    return array.astype(np.result_type(y, np.float16)) if classes else array
+
+
+def step(state: dict[str, npt.ArrayLike], dp: npt.ArrayLike) -> tuple[tuple[Array, ...], Array]:
+    """A parameter and what an optimizer keeps for it, arrays of floats of one shape and dtype; its gradient."""
+    arrays = {name: numeric(name, value) for name, value in state.items()}
+    p = arrays["p"]
+    for name, array in arrays.items():
+        if array.dtype.kind != "f" or array.dtype.newbyteorder("=") != p.dtype.newbyteorder("="):
+            wanted = "an array of floats" if name == "p" else f"of p's dtype {p.dtype}"
+            raise TypeError(f"{name} must be {wanted}, not of dtype {array.dtype}")
+        same_shape(name, array, "p", p)
+    gradient = numeric("dp", dp)
+    same_shape("dp", gradient, "p", p)
+    return tuple(arrays.values()), gradient
+
+
+def step_outputs(out: Any, state: tuple[Array, ...], dp: Array) -> tuple[Any, ...]:
+    """Where the new `state` is to be written: each to its old place, to memory of its own, or to None."""
+    given = _tuple_of(out, len(state))
+    for i, array in enumerate(given):
+        if array is not None:
+            name = f"out[{i}]" if len(state) > 1 else "out"
+            output(array, state[i].shape, state[i].dtype.newbyteorder("="), state[i], name=name)
+            for other in (dp, *state[:i], *state[i + 1 :], *given[:i]):
+                if other is not None:
+                    clear_of(array, f"another array of shape {other.shape}", other, name=name)
+    return given
+
+
+def adam_rate(lr: float, beta1: float, beta2: float, iter: int) -> tuple[float, float, float]:
+    """Adam's learning rate at step `iter`, and its checked constants."""
+    lr = number("lr", lr)
+    beta1, beta2 = number("beta1", beta1, 0, 1), number("beta2", beta2, 0, 1)
+    iter = whole_number("iter", iter, 1, 2**63 - 1)
+    return lr * math.sqrt(1 - beta2**iter) / (1 - beta1**iter), beta1, beta2
+
+
 def output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Array, name: str = "out") -> Array:
     """`out`, called `name`, if a result of this shape and dtype can be written into it while `inputs` are read.
 
@@ -196,13 +276,19 @@ def separate_outputs(
     out: Any, shapes: tuple[tuple[int, ...], ...], dtypes: tuple[np.dtype[Any], ...], inputs: dict[str, Array]
 ) -> tuple[Any, ...]:
     """`out` of an op with several results, checked: a tuple with an array or None for each."""
-    if not isinstance(out, tuple) or len(out) != len(shapes):
-        raise TypeError(f"out must be a tuple of {len(shapes)} arrays or None, not {type(out).__name__}")
-    others = dict(inputs)
-    for i, array in enumerate(out):
+    given, others = _tuple_of(out, len(shapes)), dict(inputs)
+    for i, array in enumerate(given):
         if array is not None:
             separate_output(array, shapes[i], dtypes[i], others, name=f"out[{i}]")
             others[f"out[{i}]"] = array
+    return given
+
+
+def _tuple_of(out: Any, count: int) -> tuple[Any, ...]:
+    if out is None:
+        return (None,) * count
+    if not isinstance(out, tuple) or len(out) != count:
+        raise TypeError(f"out must be a tuple of {count} arrays or None, not {type(out).__name__}")
     return out
 
 

@@ -167,7 +167,8 @@ class Affine:
         -------
         y : ndarray, shape (N, M), (M,) or (..., M)
         """
-        y = ops.affine(x, *self.params)
+        W, b = self.params
+        y = ops.affine(x, W, b)
         self.x = x
         return y
 

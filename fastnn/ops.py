@@ -113,3 +113,115 @@ def affine_backward(
     out: tuple[Array | None, Array | None, Array | None] | None = None,
 ) -> tuple[Array, Array, Array]:
     return _chosen(process.backend).affine_backward(dout, x, W, out=out)
+
+
+@_documented
+def sigmoid_cross_entropy(
+    x: npt.ArrayLike, t: npt.ArrayLike, *, eps: float = 1e-7, out: Array | None = None
+) -> tuple[Any, Array]:
+    return _chosen(process.backend).sigmoid_cross_entropy(x, t, eps=eps, out=out)
+
+
+@_documented
+def sigmoid_cross_entropy_backward(
+    y: npt.ArrayLike, t: npt.ArrayLike, dout: float = 1.0, *, out: Array | None = None
+) -> Array:
+    return _chosen(process.backend).sigmoid_cross_entropy_backward(y, t, dout, out=out)
+
+
+@_documented
+def mean_squared_error(y: npt.ArrayLike, t: npt.ArrayLike) -> Any:
+    return _chosen(process.backend).mean_squared_error(y, t)
+
+
+@_documented
+def mean_squared_error_backward(
+    y: npt.ArrayLike, t: npt.ArrayLike, dout: float = 1.0, *, out: Array | None = None
+) -> Array:
+    return _chosen(process.backend).mean_squared_error_backward(y, t, dout, out=out)
+
+
+@_documented
+def mlp_gradient(
+    x: npt.ArrayLike,
+    t: npt.ArrayLike,
+    *params: npt.ArrayLike,
+    activation: str = "relu",
+    loss: str = "softmax",
+    eps: float = 1e-7,
+    out: tuple[Array | None, ...] | None = None,
+) -> tuple[Any, ...]:
+    return _chosen(process.backend).mlp_gradient(x, t, *params, activation=activation, loss=loss, eps=eps, out=out)
+
+
+@_documented
+def sgd(p: npt.ArrayLike, dp: npt.ArrayLike, lr: float, *, out: Array | None = None) -> Array:
+    return _chosen(process.backend).sgd(p, dp, lr, out=out)
+
+
+@_documented
+def momentum(
+    p: npt.ArrayLike,
+    v: npt.ArrayLike,
+    dp: npt.ArrayLike,
+    lr: float,
+    momentum: float,
+    *,
+    out: tuple[Array | None, Array | None] | None = None,
+) -> tuple[Array, Array]:
+    return _chosen(process.backend).momentum(p, v, dp, lr, momentum, out=out)
+
+
+@_documented
+def nesterov(
+    p: npt.ArrayLike,
+    v: npt.ArrayLike,
+    dp: npt.ArrayLike,
+    lr: float,
+    momentum: float,
+    volume: int = 1,
+    *,
+    out: tuple[Array | None, Array | None] | None = None,
+) -> tuple[Array, Array]:
+    return _chosen(process.backend).nesterov(p, v, dp, lr, momentum, volume, out=out)
+
+
+@_documented
+def adagrad(
+    p: npt.ArrayLike,
+    h: npt.ArrayLike,
+    dp: npt.ArrayLike,
+    lr: float,
+    *,
+    out: tuple[Array | None, Array | None] | None = None,
+) -> tuple[Array, Array]:
+    return _chosen(process.backend).adagrad(p, h, dp, lr, out=out)
+
+
+@_documented
+def rmsprop(
+    p: npt.ArrayLike,
+    h: npt.ArrayLike,
+    dp: npt.ArrayLike,
+    lr: float,
+    decay_rate: float,
+    *,
+    out: tuple[Array | None, Array | None] | None = None,
+) -> tuple[Array, Array]:
+    return _chosen(process.backend).rmsprop(p, h, dp, lr, decay_rate, out=out)
+
+
+@_documented
+def adam(
+    p: npt.ArrayLike,
+    m: npt.ArrayLike,
+    v: npt.ArrayLike,
+    dp: npt.ArrayLike,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    iter: int,
+    *,
+    out: tuple[Array | None, Array | None, Array | None] | None = None,
+) -> tuple[Array, Array, Array]:
+    return _chosen(process.backend).adam(p, m, v, dp, lr, beta1, beta2, iter, out=out)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from fastnn import reference
+from fastnn.arguments import Array
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,25 @@ def _probabilities(rng: np.random.Generator, shape: tuple[int, ...], dtype: npt.
     return (e / e.sum(axis=-1, keepdims=True)).astype(dtype)
 
 
+def _either(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    return rng.integers(0, 2, shape)
+
+
+def _step_arguments(
+    arrays: int, numbers: tuple[float, ...], rng: np.random.Generator, shape: tuple[int, ...], dtype: npt.DTypeLike
+) -> tuple[Any, ...]:
+    """A parameter, what the optimizer keeps for it (squares are positive), its gradient, and the constants."""
+    kept = [np.abs(_numbers(rng, shape, dtype)) for _ in range(arrays - 1)]
+    return _numbers(rng, shape, dtype), *kept, _numbers(rng, shape, dtype), *numbers
+
+
+def _mlp_sizes(x: Array, t: Array, W1: Array, b1: Array, W2: Array, b2: Array) -> tuple[Any, ...]:
+    """For the loss and each gradient the largest that the terms can be, the gradient of the logits being at most 1."""
+    h = np.max(np.abs(reference.affine(x, W1, b1)))
+    dh = np.max(np.sum(np.abs(W2), axis=1))
+    return 1.0, np.max(np.abs(x), initial=0) * dh, dh, h, 1.0
+
+
 def _labels(rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
     return rng.integers(0, shape[-1], shape[:-1])
 
@@ -127,6 +148,27 @@ OPS = {
             lambda x, t: (1.0, x.shape[-1] / x.size),
         ),
         Op(
+            "sigmoid_cross_entropy",
+            lambda rng, shape, dtype: (_numbers(rng, shape, dtype), _either(rng, shape)),
+            4,
+            lambda x, t: (1.0, 0.0),
+        ),
+        Op(
+            "sigmoid_cross_entropy_backward",
+            lambda rng, shape, dtype: (rng.random(shape).astype(dtype), _either(rng, shape)),
+            0,
+        ),
+        Op(
+            "mean_squared_error",
+            lambda rng, shape, dtype: (_numbers(rng, shape, dtype), _numbers(rng, shape, dtype)),
+            1,
+        ),
+        Op(
+            "mean_squared_error_backward",
+            lambda rng, shape, dtype: (_numbers(rng, shape, dtype), _numbers(rng, shape, dtype)),
+            0,
+        ),
+        Op(
             "bias_grad",
             lambda rng, shape, dtype: (_numbers(rng, shape, dtype),),
             1,
@@ -152,6 +194,36 @@ OPS = {
             1,
             lambda dout, x, W: (0.0, 0.0, np.sum(np.abs(dout), axis=tuple(range(dout.ndim - 1)))),
             outs=3,
+        ),
+        Op(
+            "mlp_gradient",
+            lambda rng, shape, dtype: (
+                _numbers(rng, shape, dtype),
+                rng.integers(0, 5, shape[:-1]),
+                (rng.standard_normal((shape[-1], 7)) / max(shape[-1], 1) ** 0.5).astype(dtype),
+                _numbers(rng, (7,), dtype),
+                rng.standard_normal((7, 5)).astype(dtype),
+                _numbers(rng, (5,), dtype),
+            ),
+            16,
+            _mlp_sizes,
+            outs=4,
+        ),
+        *(
+            Op(
+                name,
+                partial(_step_arguments, arrays, numbers),
+                0,
+                outs=arrays,
+            )
+            for name, arrays, numbers in (
+                ("sgd", 1, (0.1,)),
+                ("momentum", 2, (0.1, 0.9)),
+                ("nesterov", 2, (0.1, 0.9)),
+                ("adagrad", 2, (0.1,)),
+                ("rmsprop", 2, (0.1, 0.99)),
+                ("adam", 3, (0.1, 0.9, 0.999, 3)),
+            )
         ),
     )
 }

@@ -414,6 +414,166 @@ def softmax_cross_entropy_and_grad(
     return loss, _result(dx, out, x)
 
 
+def sigmoid_cross_entropy(
+    x: npt.ArrayLike, t: npt.ArrayLike, *, eps: float = 1e-7, out: Array | None = None
+) -> tuple[Any, Array]:
+    """
+    Binary cross-entropy of the sigmoid of logits.
+
+    ``y = sigmoid(x)``, ``L = -(1/N) sum_n (t_n log(y_n + eps) + (1 - t_n) log(1 - y_n + eps))``
+
+    Parameters
+    ----------
+    x : array_like
+        Logits, N of them.
+    t : array_like, shape of `x`
+        Integers or booleans, 0 or 1: the classes; or floats from 0 to 1: the probability of class 1.  An axis of
+        length 1 at the end of one of `x` and `t` may be missing in the other.
+    eps : float, optional
+        Keeps the logarithm finite; 0 takes the loss from the logits, which does not saturate.
+    out : ndarray, optional
+        For `y`.
+
+    Returns
+    -------
+    L : NumPy scalar of the computing dtype, in nats
+    y : ndarray, shape of `x`
+
+    Raises
+    ------
+    IndexError
+        A class is neither 0 nor 1.
+    ValueError
+        A probability is not from 0 to 1; shapes that do not go together; `x` is empty.
+
+    References
+    ----------
+    "Deep Learning from Scratch 2", section 4.2.
+    """
+    eps = arguments.epsilon(eps)
+    x = arguments.numeric("x", x, least_ndim=1)
+    t = arguments.binary_targets("x", x, t)
+    y = sigmoid(x)
+    wide, z = _wide(t), _wide(x)
+    with np.errstate(all="ignore"):
+        if eps == 0:
+            rest = np.log1p(np.exp(-np.abs(z)))
+            of_1, of_0 = np.maximum(-z, 0) + rest, np.maximum(z, 0) + rest
+        else:
+            # 1 - y would have lost the digits of a small probability.
+            of_1, of_0 = -np.log(_wide(y + eps)), -np.log(_wide(sigmoid(-_numbers(x)) + eps))
+        terms = np.where(wide == 0, 0, wide * of_1) + np.where(wide == 1, 0, (1 - wide) * of_0)
+    loss = (_wide_sum(terms) / x.size).astype(np.result_type(y, t))
+    if out is not None:
+        arguments.clear_of(arguments.output(out, y.shape, y.dtype, x), "t", t)
+    return loss[()], _result(y, out, x)
+
+
+def sigmoid_cross_entropy_backward(
+    y: npt.ArrayLike, t: npt.ArrayLike, dout: float = 1.0, *, out: Array | None = None
+) -> Array:
+    """
+    Gradient of `sigmoid_cross_entropy` with respect to the logits.
+
+    ``dx_n = dout (y_n - t_n) / N``, without the eps, as in the books.
+
+    Parameters
+    ----------
+    y : array_like
+        What `sigmoid_cross_entropy` gave.
+    t : array_like
+        As given to it.
+    dout : float, optional
+        Gradient of what follows with respect to the loss.
+    out : ndarray, optional
+        Receives the result and is returned; of its shape and dtype, C-contiguous, writeable.
+
+    Returns
+    -------
+    dx : ndarray, shape of `y`
+
+    References
+    ----------
+    "Deep Learning from Scratch 2", section 4.2.
+    """
+    dout = arguments.upstream(dout)
+    y = arguments.numeric("y", y, least_ndim=1)
+    return _mean_difference(y, arguments.binary_targets("y", y, t), dout, out)
+
+
+def mean_squared_error(y: npt.ArrayLike, t: npt.ArrayLike) -> Any:
+    """
+    Half the mean squared error.
+
+    ``L = (1/2) mean((y - t)^2)`` over all elements.
+
+    Parameters
+    ----------
+    y : array_like
+        What the network said.
+    t : array_like, shape of `y`
+        What it should have said.  An axis of length 1 at the end of one of the two may be missing in the other.
+
+    Returns
+    -------
+    L : NumPy scalar of the computing dtype
+        Integers are computed in float64.
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not go together; `y` is empty.
+
+    References
+    ----------
+    "Deep Learning from Scratch", section 4.2.1, divided by the number of elements.
+    """
+    y = arguments.numeric("y", y)
+    t = arguments.values("y", y, t)
+    with np.errstate(all="ignore"):
+        difference = _difference(y, t)
+        loss = 0.5 * _wide_sum(_wide(difference) ** 2) / y.size
+    return loss.astype(difference.dtype)[()]
+
+
+def mean_squared_error_backward(
+    y: npt.ArrayLike, t: npt.ArrayLike, dout: float = 1.0, *, out: Array | None = None
+) -> Array:
+    """
+    Gradient of `mean_squared_error` with respect to `y`.
+
+    ``dy = dout (y - t) / size``
+
+    Parameters
+    ----------
+    y, t : array_like
+        As given to `mean_squared_error`.
+    dout : float, optional
+        Gradient of what follows with respect to the loss.
+    out : ndarray, optional
+        Receives the result and is returned; of its shape and dtype, C-contiguous, writeable.
+
+    Returns
+    -------
+    dy : ndarray, shape of `y`
+    """
+    dout = arguments.upstream(dout)
+    y = arguments.numeric("y", y)
+    return _mean_difference(y, arguments.values("y", y, t), dout, out)
+
+
+def _mean_difference(y: Array, t: Array, dout: Any, out: Array | None) -> Array:
+    with np.errstate(all="ignore"):
+        dy = _difference(y, t) * (dout / y.size)
+    return _result(dy, out, y, t)
+
+
+def _difference(y: Array, t: Array) -> Array:
+    if not y.dtype.kind == t.dtype.kind == "f":  # a difference of integers can leave their range
+        y, t = y.astype(np.float64), t.astype(np.float64)
+    return np.asarray(y - t)
+
+
 def bias_grad(dout: npt.ArrayLike, *, out: Array | None = None) -> Array:
     """
     Gradient of a bias: the sum over the batch.
@@ -536,12 +696,347 @@ def affine_backward(
     dout = arguments.samples_gradient(dout, batch, W)
     with np.errstate(all="ignore"):
         results = np.dot(dout, W.T).reshape(np.shape(x)), np.dot(rows.T, dout), bias_grad(dout)
-    given: tuple[Any, ...] = (None, None, None)
-    if out is not None:
-        shapes, dtypes = zip(*((array.shape, array.dtype) for array in results), strict=True)
-        given = arguments.separate_outputs(out, shapes, dtypes, {"dout": dout, "x": rows, "W": W})
+    shapes, dtypes = zip(*((array.shape, array.dtype) for array in results), strict=True)
+    given = arguments.separate_outputs(out, shapes, dtypes, {"dout": dout, "x": rows, "W": W})
     dx, dW, db = (_result(result, array) for result, array in zip(results, given, strict=True))
     return dx, dW, db
+
+
+def mlp_gradient(
+    x: npt.ArrayLike,
+    t: npt.ArrayLike,
+    *params: npt.ArrayLike,
+    activation: str = "relu",
+    loss: str = "softmax",
+    eps: float = 1e-7,
+    out: tuple[Array | None, ...] | None = None,
+) -> tuple[Any, ...]:
+    """
+    Loss of a multi-layer perceptron and its gradients with respect to the parameters, by backpropagation.
+
+    ``h_0 = x``, ``h_i = activation(affine(h_(i-1), W_i, b_i))``, without the activation for the last, and the loss of
+    that; then all of it backwards.
+
+    Parameters
+    ----------
+    x : array_like
+        Samples, as for `affine`.
+    t : array_like
+        As for the loss.
+    *params : array_like
+        ``W_1, b_1, W_2, b_2, ...``: W_i of shape (M_(i-1), M_i), b_i of shape (M_i,).
+    activation : {"relu", "sigmoid"}, optional
+    loss : {"softmax", "sigmoid", "identity"}, optional
+        `softmax_cross_entropy`, `sigmoid_cross_entropy` or `mean_squared_error`.
+    eps : float, optional
+        Of the first two.
+    out : tuple of ndarray or None, optional
+        For the gradients; none may overlap another or an argument.
+
+    Returns
+    -------
+    L : NumPy scalar of the computing dtype
+    dW_1, db_1, dW_2, db_2, ... : ndarray, shapes of the parameters
+
+    References
+    ----------
+    "Deep Learning from Scratch", section 5.7.
+    """
+    eps = arguments.epsilon(eps)
+    activation = arguments.one_of("activation", activation, ("relu", "sigmoid"))
+    loss = arguments.one_of("loss", loss, ("softmax", "sigmoid", "identity"))
+    pairs = arguments.pairs(params)
+    y: Any = x
+    inputs: list[Any] = []
+    for W, b in pairs:
+        h = y if not inputs else relu(y) if activation == "relu" else sigmoid(y)
+        inputs.append(h)
+        y = affine(h, W, b)
+    if loss == "softmax":
+        value, dout = softmax_cross_entropy_and_grad(y, t, eps=eps)
+    elif loss == "sigmoid":
+        value, p = sigmoid_cross_entropy(y, t, eps=eps)
+        dout = sigmoid_cross_entropy_backward(p, t)
+    else:
+        value, dout = mean_squared_error(y, t), mean_squared_error_backward(y, t)
+    grads: list[Array] = []
+    for (W, _), h in zip(reversed(pairs), reversed(inputs), strict=True):
+        dh, dW, db = affine_backward(dout, h, W)
+        grads = [dW, db, *grads]
+        if len(grads) < len(params):
+            dout = relu_backward(dh, h <= 0) if activation == "relu" else sigmoid_backward(dh, h)
+    shapes, dtypes = zip(*((g.shape, g.dtype) for g in grads), strict=True)
+    read = {"x": np.asarray(x), "t": np.asarray(t)} | {f"params[{i}]": np.asarray(p) for i, p in enumerate(params)}
+    given = arguments.separate_outputs(out, shapes, dtypes, read)
+    return value, *(_result(g, array) for g, array in zip(grads, given, strict=True))
+
+
+def sgd(p: npt.ArrayLike, dp: npt.ArrayLike, lr: float, *, out: Array | None = None) -> Array:
+    """
+    Step of stochastic gradient descent.
+
+    ``p' = p - lr dp``
+
+    Parameters
+    ----------
+    p : array_like of floats
+        A parameter.
+    dp : array_like, shape of `p`
+        Its gradient.
+    lr : float
+        Learning rate.
+    out : ndarray, optional
+        Receives the result and is returned; of its shape and dtype, C-contiguous, writeable; `p` itself for a step in
+        place.
+
+    Returns
+    -------
+    p' : ndarray, shape and dtype of `p`
+
+    References
+    ----------
+    "Deep Learning from Scratch", section 6.1.2.
+    """
+    lr = arguments.number("lr", lr)
+    (p,), dp = arguments.step({"p": p}, dp)
+    with np.errstate(all="ignore"):
+        updated = p - lr * dp
+    return _step_results((updated,), (p,), dp, (out,))[0]
+
+
+def momentum(
+    p: npt.ArrayLike,
+    v: npt.ArrayLike,
+    dp: npt.ArrayLike,
+    lr: float,
+    momentum: float,
+    *,
+    out: tuple[Array | None, Array | None] | None = None,
+) -> tuple[Array, Array]:
+    """
+    Step of gradient descent with momentum.
+
+    ``v' = momentum v - lr dp``, ``p' = p + v'``
+
+    Parameters
+    ----------
+    p : array_like of floats
+        A parameter.
+    v : array_like, shape and dtype of `p`
+        Its velocity, 0 at first.
+    dp : array_like, shape of `p`
+        Its gradient.
+    lr, momentum : float
+        Learning rate; what is kept of the velocity.
+    out : tuple of ndarray or None, optional
+        For the results: ``(p, v)`` for a step in place.
+
+    Returns
+    -------
+    p', v' : ndarray, shape and dtype of `p`
+
+    References
+    ----------
+    "Deep Learning from Scratch", section 6.1.4.
+    """
+    lr, momentum = arguments.number("lr", lr), arguments.number("momentum", momentum)
+    (p, v), dp = arguments.step({"p": p, "v": v}, dp)
+    with np.errstate(all="ignore"):
+        velocity = momentum * v - lr * dp
+        updated = p + velocity.astype(p.dtype)
+    return _step_results((updated, velocity), (p, v), dp, out)
+
+
+def nesterov(
+    p: npt.ArrayLike,
+    v: npt.ArrayLike,
+    dp: npt.ArrayLike,
+    lr: float,
+    momentum: float,
+    volume: int = 1,
+    *,
+    out: tuple[Array | None, Array | None] | None = None,
+) -> tuple[Array, Array]:
+    """
+    Step of Nesterov's accelerated gradient, in the form that takes the gradient at `p`.
+
+    ``v' = momentum v - lr dp``; ``p' = p + momentum^2 v - (1 + momentum) lr dp`` in volume 1, and with ``v'`` instead
+    of ``v`` in volume 2.
+
+    Parameters
+    ----------
+    p : array_like of floats
+        A parameter.
+    v : array_like, shape and dtype of `p`
+        Its velocity, 0 at first.
+    dp : array_like, shape of `p`
+        Its gradient.
+    lr, momentum : float
+        Learning rate; what is kept of the velocity.
+    volume : {1, 2}, optional
+        Whose form.
+    out : tuple of ndarray or None, optional
+        For the results: ``(p, v)`` for a step in place.
+
+    Returns
+    -------
+    p', v' : ndarray, shape and dtype of `p`
+
+    References
+    ----------
+    Y. Bengio, N. Boulanger-Lewandowski, R. Pascanu, "Advances in Optimizing Recurrent Networks", 2012, equations 6, 7.
+    """
+    lr, momentum = arguments.number("lr", lr), arguments.number("momentum", momentum)
+    volume = arguments.whole_number("volume", volume, 1, 2)
+    (p, v), dp = arguments.step({"p": p, "v": v}, dp)
+    with np.errstate(all="ignore"):
+        velocity = (momentum * v - lr * dp).astype(p.dtype)
+        updated = p + momentum * momentum * (v if volume == 1 else velocity)
+        updated = updated - (1 + momentum) * lr * dp
+    return _step_results((updated, velocity), (p, v), dp, out)
+
+
+def adagrad(
+    p: npt.ArrayLike,
+    h: npt.ArrayLike,
+    dp: npt.ArrayLike,
+    lr: float,
+    *,
+    out: tuple[Array | None, Array | None] | None = None,
+) -> tuple[Array, Array]:
+    """
+    Step of AdaGrad.
+
+    ``h' = h + dp^2``, ``p' = p - lr dp / (sqrt(h') + 1e-7)``
+
+    Parameters
+    ----------
+    p : array_like of floats
+        A parameter.
+    h : array_like, shape and dtype of `p`
+        The sum of its squared gradients, 0 at first.
+    dp : array_like, shape of `p`
+        Its gradient.
+    lr : float
+        Learning rate.
+    out : tuple of ndarray or None, optional
+        For the results: ``(p, h)`` for a step in place.
+
+    Returns
+    -------
+    p', h' : ndarray, shape and dtype of `p`
+
+    References
+    ----------
+    "Deep Learning from Scratch", section 6.1.5.
+    """
+    lr = arguments.number("lr", lr)
+    (p, h), dp = arguments.step({"p": p, "h": h}, dp)
+    with np.errstate(all="ignore"):
+        squares = (h + dp * dp).astype(p.dtype)
+        updated = p - lr * dp / (np.sqrt(squares) + 1e-7)
+    return _step_results((updated, squares), (p, h), dp, out)
+
+
+def rmsprop(
+    p: npt.ArrayLike,
+    h: npt.ArrayLike,
+    dp: npt.ArrayLike,
+    lr: float,
+    decay_rate: float,
+    *,
+    out: tuple[Array | None, Array | None] | None = None,
+) -> tuple[Array, Array]:
+    """
+    Step of RMSprop.
+
+    ``h' = decay_rate h + (1 - decay_rate) dp^2``, ``p' = p - lr dp / (sqrt(h') + 1e-7)``
+
+    Parameters
+    ----------
+    p : array_like of floats
+        A parameter.
+    h : array_like, shape and dtype of `p`
+        The running mean of its squared gradients, 0 at first.
+    dp : array_like, shape of `p`
+        Its gradient.
+    lr, decay_rate : float
+        Learning rate; what is kept of the mean.
+    out : tuple of ndarray or None, optional
+        For the results: ``(p, h)`` for a step in place.
+
+    Returns
+    -------
+    p', h' : ndarray, shape and dtype of `p`
+
+    References
+    ----------
+    T. Tieleman, G. Hinton, "Lecture 6.5 - RMSProp", Coursera: Neural Networks for Machine Learning, 2012.
+    """
+    lr, decay_rate = arguments.number("lr", lr), arguments.number("decay_rate", decay_rate)
+    (p, h), dp = arguments.step({"p": p, "h": h}, dp)
+    with np.errstate(all="ignore"):
+        squares = (decay_rate * h + (1 - decay_rate) * dp * dp).astype(p.dtype)
+        updated = p - lr * dp / (np.sqrt(squares) + 1e-7)
+    return _step_results((updated, squares), (p, h), dp, out)
+
+
+def adam(
+    p: npt.ArrayLike,
+    m: npt.ArrayLike,
+    v: npt.ArrayLike,
+    dp: npt.ArrayLike,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    iter: int,
+    *,
+    out: tuple[Array | None, Array | None, Array | None] | None = None,
+) -> tuple[Array, Array, Array]:
+    """
+    Step of Adam.
+
+    ``m' = m + (1 - beta1) (dp - m)``, ``v' = v + (1 - beta2) (dp^2 - v)``,
+    ``p' = p - lr sqrt(1 - beta2^iter) / (1 - beta1^iter) m' / (sqrt(v') + 1e-7)``
+
+    Parameters
+    ----------
+    p : array_like of floats
+        A parameter.
+    m, v : array_like, shape and dtype of `p`
+        The running means of its gradients and their squares, 0 at first.
+    dp : array_like, shape of `p`
+        Its gradient.
+    lr, beta1, beta2 : float
+        Learning rate; what is kept of the means, from 0 to below 1.
+    iter : int
+        The number of this step, from 1.
+    out : tuple of ndarray or None, optional
+        For the results: ``(p, m, v)`` for a step in place.
+
+    Returns
+    -------
+    p', m', v' : ndarray, shape and dtype of `p`
+
+    References
+    ----------
+    D. P. Kingma, J. L. Ba, "Adam: A Method for Stochastic Optimization", 2015, in the form of its section 2; "Deep
+    Learning from Scratch", section 6.1.6.
+    """
+    rate, beta1, beta2 = arguments.adam_rate(lr, beta1, beta2, iter)
+    (p, m, v), dp = arguments.step({"p": p, "m": m, "v": v}, dp)
+    with np.errstate(all="ignore"):
+        mean = (m + (1 - beta1) * (dp - m)).astype(p.dtype)
+        squares = (v + (1 - beta2) * (dp * dp - v)).astype(p.dtype)
+        updated = p - rate * mean / (np.sqrt(squares) + 1e-7)
+    return _step_results((updated, mean, squares), (p, m, v), dp, out)
+
+
+def _step_results(results: tuple[Array, ...], state: tuple[Array, ...], dp: Array, out: Any) -> Any:
+    given = arguments.step_outputs(out, state, dp)
+    return tuple(
+        _result(np.asarray(result, state[0].dtype), array) for result, array in zip(results, given, strict=True)
+    )
 
 
 def _result(result: Array, out: Array | None, *inputs: Array) -> Array:

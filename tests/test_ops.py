@@ -11,7 +11,9 @@ from fastnn.optable import OPS, as_tuple, ulps
 LENGTHS = [0, 1, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 1000]
 DTYPES = [np.float32, np.float64]
 ELEMENTWISE = ["relu", "relu_backward", "sigmoid", "sigmoid_backward", "add_bias"]
-LOSSES = {name for name in OPS if "cross_entropy" in name}
+LOSSES = {name for name in OPS if "cross_entropy" in name or "squared_error" in name}
+ONE_BY_ONE = {name for name in LOSSES if name.startswith(("sigmoid", "mean"))}
+STEPS = ["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam"]
 
 every_op = pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
@@ -67,7 +69,7 @@ def test_agrees_with_the_reference(kernels, rng, op, dtype, length, rows):
     if op.name in LOSSES and length == 0:
         for module in (kernels, reference):
             with pytest.raises(ValueError, match="is empty"):
-                run(module, op, (np.empty(shape, dtype), np.zeros(shape[:-1], int)))
+                run(module, op, (np.empty(shape, dtype), np.zeros(shape if op.name in ONE_BY_ONE else shape[:-1], int)))
         return
     args = op.example(rng, shape, dtype)
     check(kernels, op, args)
@@ -84,7 +86,7 @@ def test_agrees_in_other_shapes(kernels, rng, op, dtype, shape):
 @every_op
 @every_dtype
 def test_zero_rows(kernels, rng, op, dtype):
-    if op.name not in LOSSES:
+    if op.name not in {*LOSSES, "mlp_gradient"}:
         check(kernels, op, op.example(rng, (0, 4), dtype))
 
 
@@ -165,12 +167,14 @@ def unaligned(array):
 def test_any_layout(kernels, rng, op, dtype):
     args = op.example(rng, (6, 34), dtype)
     for position, array in enumerate(args):
-        for name, changed in layouts(np.asarray(array)):
+        if not isinstance(array, np.ndarray):
+            continue
+        for name, changed in layouts(array):
             mixed = [*args[:position], changed, *args[position + 1 :]]
             result = run(kernels, op, mixed)
             for a, b in zip(as_tuple(result), as_tuple(run(kernels, op, args)), strict=True):
                 # BLAS sums in another order where it reads a matrix in another one.
-                product = op.name.startswith("affine")
+                product = op.name.startswith(("affine", "mlp"))
                 close = np.allclose(a, b, rtol=0, atol=1e3 * np.finfo(dtype).eps)
                 assert close if product else ulps(a, b) == 0, f"argument {position}, {name}"
                 assert np.asarray(a).flags.c_contiguous and a.dtype.isnative
@@ -180,6 +184,12 @@ def test_any_layout(kernels, rng, op, dtype):
 @every_op
 @pytest.mark.parametrize("dtype", ["f2", "g", "i1", "u1", "i4", "i8", "u8", "?"])
 def test_other_dtypes_do_what_the_reference_does(kernels, rng, op, dtype):
+    if op.name in STEPS and np.dtype(dtype).kind != "f":
+        args = [np.ones(3, dtype) if isinstance(a, np.ndarray) else a for a in op.example(rng, (3,), np.float64)]
+        for module in (kernels, reference):
+            with pytest.raises(TypeError, match="p must be an array of floats"):
+                run(module, op, args)
+        return
     args = [
         np.abs(a).astype(dtype) if isinstance(a, np.ndarray) and a.dtype == np.float64 else a
         for a in op.example(rng, (4, 5), np.float64)
@@ -225,7 +235,7 @@ def main_result(result):
 
 def received(op, result):
     """The arrays that out= receives."""
-    return result if op.outs > 1 else (main_result(result),)
+    return result[-op.outs :] if op.outs > 1 else (main_result(result),)
 
 
 def as_out(op, arrays):

@@ -14,6 +14,7 @@
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.math cimport INFINITY
 from libc.stdint cimport uint8_t
+from libc.string cimport memcpy
 
 cimport numpy as cnp
 
@@ -63,6 +64,8 @@ cdef enum:
     LONG_TO_COMPUTE = 1 << 19
     PIECE = 1 << 13
     PIECES = 32
+    # Up to how many multiplications a loop of our own is faster than a call of BLAS.
+    SMALL = 2048
     LABELS = cnp.NPY_ARRAY_CARRAY_RO | cnp.NPY_ARRAY_FORCECAST
 
 # What the compiler was told to use: its own word, not the build script's.
@@ -260,6 +263,9 @@ cdef struct Task:
     Py_ssize_t C
     double eps
     double factor
+    void* y2  # a step's further arrays, changed in place like y, and its further constants
+    void* y3
+    double[3] constants
     Sum* sums  # where each piece leaves its part of a sum; below, of the sum of each column
     double* totals
     double* errors
@@ -665,6 +671,112 @@ def softmax_cross_entropy_and_grad(x, t, dout=1.0, *, eps=1e-7, out=None):
     return loss_of(&task, pieces, a), dx
 
 
+cdef cnp.ndarray plain_values(str name, cnp.ndarray y, object t, bint binary=False):
+    """t in y's shape and dtype, probabilities if `binary`, or None if the reference has to do it."""
+    cdef cnp.ndarray array
+    if (
+        PyArray_CheckExact(t)
+        and same_type(<cnp.ndarray> t, y)
+        and PyArray_ISCARRAY_RO(<cnp.ndarray> t)
+        and PyArray_SAMESHAPE(<cnp.ndarray> t, y)
+        and cnp.PyArray_SIZE(y)
+        and not binary
+    ):
+        return <cnp.ndarray> t
+    array = arguments.binary_targets(name, y, t) if binary else arguments.values(name, y, t)
+    if not same_type(array, y):
+        return None
+    return cnp.PyArray_FROM_OTF(array, cnp.PyArray_TYPE(y), cnp.NPY_ARRAY_CARRAY_RO)
+
+
+cdef void sigmoid_cross_entropy_part(
+    const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t piece
+) noexcept nogil:
+    cdef const Task* k = <const Task*> task
+    cdef bint exact = k.eps == 0
+    if k.single:
+        k.sums[piece] = loops.sigmoid_cross_entropy(
+            in32(k.x, first), in32(k.x2, first), <float> k.eps, exact, out32(k.y, first), last - first
+        )
+    else:
+        k.sums[piece] = loops.sigmoid_cross_entropy(
+            in64(k.x, first), in64(k.x2, first), k.eps, exact, out64(k.y, first), last - first
+        )
+
+
+def sigmoid_cross_entropy(x, t, *, eps=1e-7, out=None):
+    cdef double e = epsilon(eps)
+    cdef cnp.ndarray a = plain("x", x, 1)
+    cdef cnp.ndarray b = None if a is None else plain_values("x", a, t, True)
+    if a is None or b is None:
+        return hand_over("sigmoid_cross_entropy")(x, t, eps=eps, out=out)
+    cdef cnp.ndarray y = result(out, a, x)
+    if out is not None:
+        arguments.clear_of(out, "t", t)
+    cdef Sum sums[PIECES]
+    cdef Task task = elements(a, b, y)
+    task.eps, task.sums = e, sums
+    cdef Py_ssize_t pieces = run(sigmoid_cross_entropy_part, &task, task.N, task.C, LONG_TO_COMPUTE)
+    return loss_of(&task, pieces, a), y
+
+
+cdef void mean_squared_error_part(
+    const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t piece
+) noexcept nogil:
+    cdef const Task* k = <const Task*> task
+    if k.single:
+        k.sums[piece] = loops.squared_error(in32(k.x, first), in32(k.x2, first), last - first)
+    else:
+        k.sums[piece] = loops.squared_error(in64(k.x, first), in64(k.x2, first), last - first)
+
+
+def mean_squared_error(y, t):
+    cdef cnp.ndarray a = plain("y", y)
+    cdef cnp.ndarray b = None if a is None else plain_values("y", a, t)
+    if a is None or b is None:
+        return hand_over("mean_squared_error")(y, t)
+    cdef Sum sums[PIECES]
+    cdef Task task = elements(a, b, None)
+    task.sums = sums
+    cdef Py_ssize_t pieces = run(mean_squared_error_part, &task, task.N, task.C, LONG_TO_MOVE)
+    return loss_of(&task, pieces, a)
+
+
+cdef void mean_difference_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t piece) noexcept nogil:
+    cdef const Task* k = <const Task*> task
+    if k.single:
+        loops.softmax_cross_entropy_targets_backward(
+            in32(k.x, first), in32(k.x2, first), <float> k.factor, out32(k.y, first), last - first
+        )
+    else:
+        loops.softmax_cross_entropy_targets_backward(
+            in64(k.x, first), in64(k.x2, first), k.factor, out64(k.y, first), last - first
+        )
+
+
+cdef object mean_difference(str op, bint binary, object y, object t, object dout, object out):
+    """dout (y - t) / size"""
+    dout = upstream(dout)
+    cdef double factor = dout
+    cdef cnp.ndarray a = plain("y", y, 1 if binary else 0)
+    cdef cnp.ndarray b = None if a is None else plain_values("y", a, t, binary)
+    if a is None or b is None or widens(dout, a):
+        return hand_over(op)(y, t, dout, out=out)
+    cdef cnp.ndarray dx = result(out, a, y, t)
+    cdef Task task = elements(a, b, dx)
+    task.factor = factor / task.N
+    run(mean_difference_part, &task, task.N, task.C, LONG_TO_MOVE)
+    return given_back(dx, out)
+
+
+def sigmoid_cross_entropy_backward(y, t, dout=1.0, *, out=None):
+    return mean_difference("sigmoid_cross_entropy_backward", True, y, t, dout, out)
+
+
+def mean_squared_error_backward(y, t, dout=1.0, *, out=None):
+    return mean_difference("mean_squared_error_backward", False, y, t, dout, out)
+
+
 # ---------------------------------------------------------------- the bias
 
 cdef void bias_grad_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t piece) noexcept nogil:
@@ -687,6 +799,9 @@ cdef void wide_bias_grad_part(const void* task, Py_ssize_t first, Py_ssize_t las
 cdef int sum_rows(cnp.ndarray dout, cnp.ndarray db) except -1:
     cdef Py_ssize_t pieces, M = columns(dout)
     cdef Task task = by_rows(dout, None, db)
+    if task.N == 1:
+        memcpy(task.y, task.x, cnp.PyArray_NBYTES(db))
+        return 0
     if M > loops.WIDE:
         run(wide_bias_grad_part, &task, M, task.N, 2 * LONG_TO_MOVE)
         return 0
@@ -845,3 +960,420 @@ def affine_backward(dout, x, W, *, out=None):
         dx = gradient if is_plain else gradient.reshape(np.shape(x))
     weights_gradient = product(cnp.PyArray_Transpose(a, NULL), d, dW)
     return dx, weights_gradient if dW is None else dW, db
+
+
+# ---------------------------------------------------------------- a perceptron in one call
+
+cdef void add_bias_relu_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t piece) noexcept nogil:
+    cdef const Task* k = <const Task*> task
+    if k.single:
+        loops.add_bias_relu(in32(k.x2, 0), out32(k.y, first * k.C), last - first, k.C)
+    else:
+        loops.add_bias_relu(in64(k.x2, 0), out64(k.y, first * k.C), last - first, k.C)
+
+
+cdef void relu_backward_from_output_part(
+    const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t piece
+) noexcept nogil:
+    cdef const Task* k = <const Task*> task
+    if k.single:
+        loops.relu_backward_from_output(in32(k.x, first), out32(k.y, first), last - first)
+    else:
+        loops.relu_backward_from_output(in64(k.x, first), out64(k.y, first), last - first)
+
+
+cdef int multiply(cnp.ndarray h, cnp.ndarray W, cnp.ndarray y, Py_ssize_t N) except -1:
+    """y = h W, of N rows."""
+    cdef Py_ssize_t K = cnp.PyArray_DIM(W, 0), M = cnp.PyArray_DIM(W, 1)
+    if N * K * M > SMALL:
+        product(h if cnp.PyArray_NDIM(h) == 2 else h.reshape(N, K), W, y)
+    elif cnp.PyArray_TYPE(W) == cnp.NPY_FLOAT32:
+        loops.small_product(in32(cnp.PyArray_DATA(h), 0), in32(cnp.PyArray_DATA(W), 0), out32(cnp.PyArray_DATA(y), 0), N, K, M)
+    else:
+        loops.small_product(in64(cnp.PyArray_DATA(h), 0), in64(cnp.PyArray_DATA(W), 0), out64(cnp.PyArray_DATA(y), 0), N, K, M)
+    return 0
+
+
+cdef int multiply_xt(cnp.ndarray h, cnp.ndarray dy, cnp.ndarray dW, Py_ssize_t N) except -1:
+    """dW = h^T dy, of N rows each."""
+    cdef Py_ssize_t K = cnp.PyArray_DIM(dW, 0), M = cnp.PyArray_DIM(dW, 1)
+    if N * K * M > SMALL:
+        h = h if cnp.PyArray_NDIM(h) == 2 else h.reshape(N, K)
+        product(cnp.PyArray_Transpose(h, NULL), dy if cnp.PyArray_NDIM(dy) == 2 else dy.reshape(N, M), dW)
+    elif cnp.PyArray_TYPE(dW) == cnp.NPY_FLOAT32:
+        loops.small_product_xt(in32(cnp.PyArray_DATA(h), 0), in32(cnp.PyArray_DATA(dy), 0), out32(cnp.PyArray_DATA(dW), 0), N, K, M)
+    else:
+        loops.small_product_xt(in64(cnp.PyArray_DATA(h), 0), in64(cnp.PyArray_DATA(dy), 0), out64(cnp.PyArray_DATA(dW), 0), N, K, M)
+    return 0
+
+
+cdef int multiply_wt(cnp.ndarray dy, cnp.ndarray W, cnp.ndarray dh, Py_ssize_t N) except -1:
+    """dh = dy W^T, of N rows."""
+    cdef Py_ssize_t K = cnp.PyArray_DIM(W, 0), M = cnp.PyArray_DIM(W, 1)
+    if N * K * M > SMALL:
+        product(dy if cnp.PyArray_NDIM(dy) == 2 else dy.reshape(N, M), cnp.PyArray_Transpose(W, NULL), dh)
+    elif cnp.PyArray_TYPE(W) == cnp.NPY_FLOAT32:
+        loops.small_product_wt(in32(cnp.PyArray_DATA(dy), 0), in32(cnp.PyArray_DATA(W), 0), out32(cnp.PyArray_DATA(dh), 0), N, K, M)
+    else:
+        loops.small_product_wt(in64(cnp.PyArray_DATA(dy), 0), in64(cnp.PyArray_DATA(W), 0), out64(cnp.PyArray_DATA(dh), 0), N, K, M)
+    return 0
+
+
+cdef int activate(cnp.ndarray y, cnp.ndarray b, bint relu) except -1:
+    """y = activation(y + b), in place."""
+    cdef Task task = by_rows(y, b, y)
+    if relu:
+        run(add_bias_relu_part, &task, task.N, task.C, LONG_TO_MOVE)
+    else:
+        run(add_bias_part, &task, task.N, task.C, LONG_TO_MOVE)
+        task = elements(y, None, y)
+        run(sigmoid_part, &task, task.N, task.C, LONG_TO_COMPUTE)
+    return 0
+
+
+cdef int activate_backward(cnp.ndarray h, cnp.ndarray dh, bint relu) except -1:
+    """dh = the gradient with respect to what the activation made h from, in place."""
+    cdef Task task
+    if relu:
+        task = elements(h, None, dh)
+        run(relu_backward_from_output_part, &task, task.N, task.C, LONG_TO_MOVE)
+    else:
+        task = elements(dh, h, dh)
+        run(sigmoid_backward_part, &task, task.N, task.C, LONG_TO_MOVE)
+    return 0
+
+
+cdef object loss_and_gradient(cnp.ndarray y, object t, object loss, double eps):
+    """The loss; y becomes its gradient.  None if the reference has to do it."""
+    cdef Sum sums[PIECES]
+    cdef Task task
+    cdef Py_ssize_t pieces
+    cdef cnp.ndarray targets
+    if loss == "softmax":
+        targets = plain_targets("x", y, t)
+    else:
+        targets = plain_values("x" if loss == "sigmoid" else "y", y, t, loss == "sigmoid")
+    if targets is None:
+        return None
+    if loss == "softmax":
+        task = by_rows_with_targets(y, targets, y)
+        task.eps, task.factor, task.sums = eps, 1.0 / task.N, sums
+        pieces = run(softmax_cross_entropy_and_grad_part, &task, task.N, task.C, LONG_TO_COMPUTE)
+        return loss_of(&task, pieces, y)
+    task = elements(y, targets, y)
+    task.eps, task.factor, task.sums = eps, 1.0 / task.N, sums
+    if loss == "sigmoid":
+        pieces = run(sigmoid_cross_entropy_part, &task, task.N, task.C, LONG_TO_COMPUTE)
+    else:
+        pieces = run(mean_squared_error_part, &task, task.N, task.C, LONG_TO_MOVE)
+    run(mean_difference_part, &task, task.N, task.C, LONG_TO_MOVE)
+    return loss_of(&task, pieces, y)
+
+
+cdef bint plain_chain(cnp.ndarray x, tuple params):
+    """Plain weights and biases of x's dtype, each layer as wide as the one before."""
+    cdef Py_ssize_t i
+    cdef object W, b
+    if not params or len(params) % 2:
+        return False
+    for i in range(0, len(params), 2):
+        W, b = params[i], params[i + 1]
+        if not (
+            PyArray_CheckExact(W)
+            and same_type(<cnp.ndarray> W, x)
+            and PyArray_ISCARRAY_RO(<cnp.ndarray> W)
+            and cnp.PyArray_NDIM(<cnp.ndarray> W) == 2
+            and is_row(b, <cnp.ndarray> W)
+            and (i == 0 or columns(params[i - 2]) == cnp.PyArray_DIM(<cnp.ndarray> W, 0))
+        ):
+            return False
+    return True
+
+
+cdef bint good_outputs(object out, tuple params, cnp.ndarray x, object t):
+    """As arguments.separate_outputs has it, seen without running any Python."""
+    cdef Py_ssize_t i, k
+    cdef cnp.ndarray array
+    if type(out) is not tuple or len(<tuple> out) != len(params) or not PyArray_CheckExact(t):
+        return False
+    for i in range(len(params)):
+        if not PyArray_CheckExact((<tuple> out)[i]):
+            return False
+        array = (<tuple> out)[i]
+        if not (same_type(array, x) and PyArray_ISCARRAY(array) and PyArray_SAMESHAPE(array, params[i])):
+            return False
+        if not (apart(array, x) and apart(array, t)):
+            return False
+        for k in range(len(params)):
+            if not apart(array, params[k]) or k < i and not apart(array, (<tuple> out)[k]):
+                return False
+    return True
+
+
+cdef inline bint apart(cnp.ndarray a, cnp.ndarray b):
+    """Not overlapping, b being C-contiguous or of no dimensions; a is."""
+    cdef char* first = cnp.PyArray_BYTES(a)
+    cdef char* other = cnp.PyArray_BYTES(b)
+    if not cnp.PyArray_IS_C_CONTIGUOUS(b):
+        return False
+    return other + cnp.PyArray_NBYTES(b) <= first or first + cnp.PyArray_NBYTES(a) <= other
+
+
+cdef object array_or_none(object t):
+    try:
+        return arguments.numeric("t", t)
+    except (TypeError, ValueError):
+        return None
+
+
+def mlp_gradient(x, t, *params, activation="relu", loss="softmax", eps=1e-7, out=None):
+    cdef double e = epsilon(eps)
+    cdef bint relu = activation == "relu"
+    arguments.one_of("activation", activation, ("relu", "sigmoid"))
+    arguments.one_of("loss", loss, ("softmax", "sigmoid", "identity"))
+    cdef cnp.ndarray a = plain("x", x)
+    cdef cnp.ndarray W, y, dh, db, dW
+    cdef cnp.npy_intp[2] shape
+    cdef Py_ssize_t N, layer, last = len(params) // 2 - 1
+    cdef tuple batch = None
+    # Whatever of the caller's is to run runs now, before the parameters are looked at.
+    target = t if a is None or PyArray_CheckExact(t) else array_or_none(t)
+    if a is None or target is None or not plain_chain(a, params):
+        return hand_over("mlp_gradient")(x, t, *params, activation=activation, loss=loss, eps=eps, out=out)
+    W = params[0]
+    if cnp.PyArray_NDIM(a) == 0 or cnp.PyArray_NDIM(a) > 2 or columns(a) != cnp.PyArray_DIM(W, 0):
+        a, batch = arguments.samples(a, W)
+    N = cnp.PyArray_DIM(a, 0) if cnp.PyArray_NDIM(a) == 2 else 1
+
+    cdef list inputs = [a]
+    for layer in range(last + 1):
+        W = params[2 * layer]
+        shape[0], shape[1] = N, cnp.PyArray_DIM(W, 1)
+        if layer == last and cnp.PyArray_NDIM(a) == 1:
+            y = empty(1, shape + 1, cnp.PyArray_TYPE(a))
+        else:
+            y = empty(2, shape, cnp.PyArray_TYPE(a))
+        multiply(inputs[layer], W, y, N)
+        if layer < last:
+            activate(y, params[2 * layer + 1], relu)
+            inputs.append(y)
+    cdef Task task = by_rows(y, params[2 * last + 1], y)
+    run(add_bias_part, &task, task.N, task.C, LONG_TO_MOVE)
+    if batch is not None:
+        y = y.reshape(*batch, columns(y))
+    value = loss_and_gradient(y, target, loss, e)
+    if value is None:
+        return hand_over("mlp_gradient")(x, t, *params, activation=activation, loss=loss, eps=eps, out=out)
+
+    if out is not None and not good_outputs(out, params, a, target):
+        read = {"x": a, "t": target} | {f"params[{i}]": p for i, p in enumerate(params)}
+        shapes = tuple([p.shape for p in params])
+        out = arguments.separate_outputs(out, shapes, ((<object> a).dtype,) * len(params), read)
+    cdef list grads = [None] * len(params) if out is None else list(out)
+    for layer in range(last, -1, -1):
+        W = params[2 * layer]
+        if grads[2 * layer] is None:
+            grads[2 * layer] = fresh(W, cnp.PyArray_TYPE(W))
+        if grads[2 * layer + 1] is None:
+            grads[2 * layer + 1] = fresh(params[2 * layer + 1], cnp.PyArray_TYPE(W))
+        multiply_xt(inputs[layer], y, grads[2 * layer], N)
+        sum_rows(y, grads[2 * layer + 1])
+        if layer:
+            shape[0], shape[1] = N, cnp.PyArray_DIM(W, 0)
+            dh = empty(2, shape, cnp.PyArray_TYPE(a))
+            multiply_wt(y, W, dh, N)
+            activate_backward(inputs[layer], dh, relu)
+            y = dh
+    return value, *grads
+
+
+# ---------------------------------------------------------------- a step of an optimizer
+
+cdef list in_place(tuple names, tuple state, object dp, object out):
+    """The arrays to change, which hold the state, and the gradient, all plain; None if the reference has to do it.
+
+    `out` is a tuple or None.
+    """
+    cdef Py_ssize_t i, k
+    cdef cnp.ndarray p, array
+    cdef bint direct = type(out) is tuple and len(<tuple> out) == len(state) and PyArray_CheckExact(state[0])
+    if direct:
+        p = state[0]
+        direct = (
+            native(cnp.PyArray_TYPE(p))
+            and PyArray_CheckExact(dp)
+            and same_type(<cnp.ndarray> dp, p)
+            and PyArray_ISCARRAY_RO(<cnp.ndarray> dp)
+            and PyArray_SAMESHAPE(<cnp.ndarray> dp, p)
+        )
+        for i in range(len(state)):
+            if not (direct and (<tuple> out)[i] is state[i] and PyArray_CheckExact(state[i])):
+                direct = False
+                break
+            array = state[i]
+            direct = (
+                same_type(array, p) and PyArray_ISCARRAY(array) and PyArray_SAMESHAPE(array, p) and apart(array, dp)
+            )
+            for k in range(i):
+                direct = direct and apart(array, state[k])
+    if direct:
+        return [*state, dp]
+    arrays, gradient = arguments.step(dict(zip(names, state, strict=True)), dp)
+    given = arguments.step_outputs(out, arrays, gradient)
+    p = arrays[0]
+    if not native(cnp.PyArray_TYPE(p)) or not same_type(gradient, p):
+        return None
+    changed = [fresh(a, cnp.PyArray_TYPE(p)) if g is None else g for a, g in zip(arrays, given, strict=True)]
+    for array, values in zip(changed, arrays, strict=True):
+        if array is not values:
+            np.copyto(array, values)
+    return [*changed, cnp.PyArray_FROM_OTF(gradient, cnp.PyArray_TYPE(p), cnp.NPY_ARRAY_CARRAY_RO)]
+
+
+cdef inline double finite(str name, object number) except? -1:
+    return number if type(number) is float and -INFINITY < <double> number < INFINITY else arguments.number(name, number)
+
+
+cdef inline Task of_step(list arrays):
+    """Of what in_place gave: x is the gradient, y, y2, y3 are the state."""
+    cdef Py_ssize_t last = len(arrays) - 1
+    cdef Task task = elements(arrays[last], None, arrays[0])
+    task.y2 = cnp.PyArray_DATA(<cnp.ndarray> arrays[1])
+    task.y3 = cnp.PyArray_DATA(<cnp.ndarray> arrays[last - 1])
+    return task
+
+
+cdef void sgd_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t piece) noexcept nogil:
+    cdef const Task* k = <const Task*> task
+    if k.single:
+        loops.sgd(in32(k.x, first), <float> k.factor, out32(k.y, first), last - first)
+    else:
+        loops.sgd(in64(k.x, first), k.factor, out64(k.y, first), last - first)
+
+
+def sgd(p, dp, lr, *, out=None):
+    cdef double rate = finite("lr", lr)
+    cdef list arrays = in_place(("p",), (p,), dp, (out,))
+    if arrays is None:
+        return hand_over("sgd")(p, dp, lr, out=out)
+    cdef Task task = of_step(arrays)
+    task.factor = rate
+    run(sgd_part, &task, task.N, 1, LONG_TO_MOVE)
+    return given_back(arrays[0], out)
+
+
+cdef void momentum_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t piece) noexcept nogil:
+    cdef const Task* k = <const Task*> task
+    if k.single:
+        loops.momentum(
+            in32(k.x, first), <float> k.factor, <float> k.constants[0], out32(k.y, first), out32(k.y2, first), last - first
+        )
+    else:
+        loops.momentum(in64(k.x, first), k.factor, k.constants[0], out64(k.y, first), out64(k.y2, first), last - first)
+
+
+def momentum(p, v, dp, lr, momentum, *, out=None):
+    cdef double rate = finite("lr", lr), kept = finite("momentum", momentum)
+    cdef list arrays = in_place(("p", "v"), (p, v), dp, out)
+    if arrays is None:
+        return hand_over("momentum")(p, v, dp, lr, momentum, out=out)
+    cdef Task task = of_step(arrays)
+    task.factor, task.constants[0] = rate, kept
+    run(momentum_part, &task, task.N, 1, LONG_TO_MOVE)
+    return given_back(arrays[0], out), given_back(arrays[1], out)
+
+
+cdef void nesterov_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t piece) noexcept nogil:
+    cdef const Task* k = <const Task*> task
+    cdef double squared = k.constants[0] * k.constants[0], ahead = (1 + k.constants[0]) * k.factor
+    if k.single:
+        loops.nesterov(
+            in32(k.x, first), <float> k.factor, <float> k.constants[0], <float> squared, <float> ahead, k.constants[1] == 1,
+            out32(k.y, first), out32(k.y2, first), last - first
+        )
+    else:
+        loops.nesterov(
+            in64(k.x, first), k.factor, k.constants[0], squared, ahead, k.constants[1] == 1,
+            out64(k.y, first), out64(k.y2, first), last - first
+        )
+
+
+def nesterov(p, v, dp, lr, momentum, volume=1, *, out=None):
+    cdef double rate = finite("lr", lr), kept = finite("momentum", momentum)
+    cdef Py_ssize_t form = arguments.whole_number("volume", volume, 1, 2)
+    cdef list arrays = in_place(("p", "v"), (p, v), dp, out)
+    if arrays is None:
+        return hand_over("nesterov")(p, v, dp, lr, momentum, volume, out=out)
+    cdef Task task = of_step(arrays)
+    task.factor, task.constants[0], task.constants[1] = rate, kept, form
+    run(nesterov_part, &task, task.N, 1, LONG_TO_MOVE)
+    return given_back(arrays[0], out), given_back(arrays[1], out)
+
+
+cdef void adagrad_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t piece) noexcept nogil:
+    cdef const Task* k = <const Task*> task
+    if k.single:
+        loops.adagrad(in32(k.x, first), <float> k.factor, out32(k.y, first), out32(k.y2, first), last - first)
+    else:
+        loops.adagrad(in64(k.x, first), k.factor, out64(k.y, first), out64(k.y2, first), last - first)
+
+
+def adagrad(p, h, dp, lr, *, out=None):
+    cdef double rate = finite("lr", lr)
+    cdef list arrays = in_place(("p", "h"), (p, h), dp, out)
+    if arrays is None:
+        return hand_over("adagrad")(p, h, dp, lr, out=out)
+    cdef Task task = of_step(arrays)
+    task.factor = rate
+    run(adagrad_part, &task, task.N, 1, LONG_TO_MOVE)
+    return given_back(arrays[0], out), given_back(arrays[1], out)
+
+
+cdef void rmsprop_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t piece) noexcept nogil:
+    cdef const Task* k = <const Task*> task
+    if k.single:
+        loops.rmsprop(
+            in32(k.x, first), <float> k.factor, <float> k.constants[0], <float> (1 - k.constants[0]),
+            out32(k.y, first), out32(k.y2, first), last - first
+        )
+    else:
+        loops.rmsprop(
+            in64(k.x, first), k.factor, k.constants[0], 1 - k.constants[0], out64(k.y, first), out64(k.y2, first), last - first
+        )
+
+
+def rmsprop(p, h, dp, lr, decay_rate, *, out=None):
+    cdef double rate = finite("lr", lr), kept = finite("decay_rate", decay_rate)
+    cdef list arrays = in_place(("p", "h"), (p, h), dp, out)
+    if arrays is None:
+        return hand_over("rmsprop")(p, h, dp, lr, decay_rate, out=out)
+    cdef Task task = of_step(arrays)
+    task.factor, task.constants[0] = rate, kept
+    run(rmsprop_part, &task, task.N, 1, LONG_TO_MOVE)
+    return given_back(arrays[0], out), given_back(arrays[1], out)
+
+
+cdef void adam_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t piece) noexcept nogil:
+    cdef const Task* k = <const Task*> task
+    if k.single:
+        loops.adam(
+            in32(k.x, first), <float> k.factor, <float> (1 - k.constants[0]), <float> (1 - k.constants[1]),
+            out32(k.y, first), out32(k.y2, first), out32(k.y3, first), last - first
+        )
+    else:
+        loops.adam(
+            in64(k.x, first), k.factor, 1 - k.constants[0], 1 - k.constants[1],
+            out64(k.y, first), out64(k.y2, first), out64(k.y3, first), last - first
+        )
+
+
+def adam(p, m, v, dp, lr, beta1, beta2, iter, *, out=None):
+    cdef double rate, kept1, kept2
+    rate, kept1, kept2 = arguments.adam_rate(lr, beta1, beta2, iter)
+    cdef list arrays = in_place(("p", "m", "v"), (p, m, v), dp, out)
+    if arrays is None:
+        return hand_over("adam")(p, m, v, dp, lr, beta1, beta2, iter, out=out)
+    cdef Task task = of_step(arrays)
+    task.factor, task.constants[0], task.constants[1] = rate, kept1, kept2
+    run(adam_part, &task, task.N, 1, LONG_TO_MOVE)
+    return given_back(arrays[0], out), given_back(arrays[1], out), given_back(arrays[2], out)

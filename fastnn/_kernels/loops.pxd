@@ -15,7 +15,9 @@ from libc.math cimport INFINITY
 from libc.stdint cimport uint8_t
 from libc.string cimport memcpy, memset
 
-from fastnn._kernels.vmath cimport exp_of_nonpositive, fma64, log, multiply_add, real, sigmoid as sigmoid_of
+from fastnn._kernels.vmath cimport (
+    exp_of_nonpositive, fma64, log, multiply_add, real, root, sigmoid as sigmoid_of
+)
 
 cdef enum:
     LANES = 32
@@ -596,6 +598,75 @@ cdef inline Sum softmax_cross_entropy_targets_and_grad(
     return s
 
 
+cdef inline real softplus_rest(real x) noexcept nogil:
+    """log(1 + exp(-|x|)): softplus(x) = max(x, 0) + this."""
+    cdef real e = exp_of_nonpositive(-x if x > 0 else x)
+    cdef real sum = <real> 1 + e
+    # What 1 + e has lost of e is made up for by the ratio.
+    cdef real ratio = e / (sum - <real> 1 if sum > 1 else <real> 1)
+    return log(sum) * ratio if sum > 1 else e
+
+
+cdef inline Sum sigmoid_cross_entropy(
+    const real* x, const real* t, real eps, bint exact, real* y, Py_ssize_t n
+) noexcept nogil:
+    """IN x, t (n,), OUT y (n,) = sigmoid(x), in place allowed.  sum t log(y + eps) + (1 - t) log(1 - y + eps)."""
+    cdef Sum s = Sum(0, 0)
+    cdef real of_1[TILE]
+    cdef real of_0[TILE]
+    cdef real z, rest, one, zero
+    cdef Py_ssize_t first = 0, i, width
+    while first < n:
+        width = min(TILE, n - first)
+        if exact:
+            for i in range(width):
+                z = x[first + i]
+                rest = softplus_rest(z)
+                of_1[i] = (z if z < 0 else <real> 0) - rest
+                of_0[i] = (-z if z > 0 else <real> 0) - rest
+        else:
+            # The probability of class 0; 1 - y would have lost the digits of a small one.
+            for i in range(width):
+                of_0[i] = sigmoid_of(-x[first + i])
+        for i in range(width):
+            y[first + i] = sigmoid_of(x[first + i])
+        if not exact:
+            for i in range(width):
+                of_1[i] = log(y[first + i] + eps)
+            for i in range(width):
+                of_0[i] = log(of_0[i] + eps)
+        for i in range(width):
+            one = t[first + i] * of_1[i]
+            zero = (<real> 1 - t[first + i]) * of_0[i]
+            of_1[i] = (<real> 0 if t[first + i] == 0 else one) + (<real> 0 if t[first + i] == 1 else zero)
+        s = plus(s, value(sum_of(<const real*> of_1, width)))
+        first += TILE
+    return s
+
+
+cdef inline bint are_probabilities(const real* t, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i, good = 0
+    for i in range(n):
+        good += 0 <= t[i] <= 1
+    return good == n
+
+
+cdef inline Sum squared_error(const real* y, const real* t, Py_ssize_t n) noexcept nogil:
+    """IN y, t (n,).  -1/2 sum (y - t)^2."""
+    cdef Sum s = Sum(0, 0)
+    cdef double squares[TILE]
+    cdef real difference
+    cdef Py_ssize_t first = 0, i, width
+    while first < n:
+        width = min(TILE, n - first)
+        for i in range(width):
+            difference = y[first + i] - t[first + i]
+            squares[i] = -0.5 * <double> difference * <double> difference
+        s = plus(s, value(sum_of(<const double*> squares, width)))
+        first += TILE
+    return s
+
+
 # ---------------------------------------------------------------- the bias
 
 cdef inline Py_ssize_t depth_of(Py_ssize_t rows) noexcept nogil:
@@ -679,3 +750,116 @@ cdef inline void add_bias(const real* x, const real* b, real* y, Py_ssize_t N, P
             y[n * width + j] = x[n * width + j] + bias[j]
     for j in range(rows * width, N * M):  # scalar: few
         y[j] = x[j] + b[j % M]
+
+
+# ---------------------------------------------------------------- a perceptron: what goes around its products
+
+cdef inline void add_bias_relu(const real* b, real* y, Py_ssize_t N, Py_ssize_t M) noexcept nogil:
+    """IN b (M,), OUT y (N, M) = relu(y + b)."""
+    cdef Py_ssize_t n, j
+    cdef real shifted
+    for n in range(N):
+        for j in range(M):
+            shifted = y[n * M + j] + b[j]
+            y[n * M + j] = <real> 0 if shifted <= 0 else shifted
+
+
+cdef inline void relu_backward_from_output(const real* h, real* dx, Py_ssize_t n) noexcept nogil:
+    """IN h (n,) = relu(x), OUT dx (n,) = 0 where x <= 0."""
+    cdef Py_ssize_t i
+    cdef real kept
+    for i in range(n):
+        kept = dx[i]
+        dx[i] = <real> 0 if h[i] <= 0 else kept
+
+
+# Products too small to be worth a call of BLAS: (N, K) matrices times (K, M) ones.
+
+cdef inline void small_product(
+    const real* x, const real* W, real* y, Py_ssize_t N, Py_ssize_t K, Py_ssize_t M
+) noexcept nogil:
+    """IN x (N, K), W (K, M), OUT y (N, M) = x W."""
+    cdef Py_ssize_t n, k, j
+    memset(y, 0, N * M * sizeof(real))
+    for n in range(N):
+        for k in range(K):
+            for j in range(M):
+                y[n * M + j] += x[n * K + k] * W[k * M + j]
+
+
+cdef inline void small_product_xt(
+    const real* x, const real* dout, real* dW, Py_ssize_t N, Py_ssize_t K, Py_ssize_t M
+) noexcept nogil:
+    """IN x (N, K), dout (N, M), OUT dW (K, M) = x^T dout."""
+    cdef Py_ssize_t n, k, j
+    memset(dW, 0, K * M * sizeof(real))
+    for n in range(N):
+        for k in range(K):
+            for j in range(M):
+                dW[k * M + j] += x[n * K + k] * dout[n * M + j]
+
+
+cdef inline void small_product_wt(
+    const real* dout, const real* W, real* dx, Py_ssize_t N, Py_ssize_t K, Py_ssize_t M
+) noexcept nogil:
+    """IN dout (N, M), W (K, M), OUT dx (N, K) = dout W^T."""
+    cdef Py_ssize_t n, k
+    for n in range(N):
+        for k in range(K):  # scalar: short sums
+            dx[n * K + k] = <real> dot_of(dout + n * M, W + k * M, M)
+
+
+# ---------------------------------------------------------------- a step of an optimizer, in place
+
+cdef inline void sgd(const real* dp, real lr, real* p, Py_ssize_t n) noexcept nogil:
+    """IN dp (n,), IN OUT p (n,)."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        p[i] = p[i] - lr * dp[i]
+
+
+cdef inline void momentum(const real* dp, real lr, real momentum, real* p, real* v, Py_ssize_t n) noexcept nogil:
+    """IN dp (n,), IN OUT p, v (n,)."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        v[i] = momentum * v[i] - lr * dp[i]
+        p[i] = p[i] + v[i]
+
+
+cdef inline void nesterov(
+    const real* dp, real lr, real momentum, real squared, real ahead, bint by_old, real* p, real* v, Py_ssize_t n
+) noexcept nogil:
+    """IN dp (n,), squared = momentum^2, ahead = (1 + momentum) lr, IN OUT p, v (n,)."""
+    cdef Py_ssize_t i
+    cdef real old
+    for i in range(n):
+        old = v[i]
+        v[i] = momentum * old - lr * dp[i]
+        p[i] = (p[i] + squared * (old if by_old else v[i])) - ahead * dp[i]
+
+
+cdef inline void adagrad(const real* dp, real lr, real* p, real* h, Py_ssize_t n) noexcept nogil:
+    """IN dp (n,), IN OUT p, h (n,)."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        h[i] = h[i] + dp[i] * dp[i]
+        p[i] = p[i] - lr * dp[i] / (root(h[i]) + <real> 1e-7)
+
+
+cdef inline void rmsprop(const real* dp, real lr, real kept, real rest, real* p, real* h, Py_ssize_t n) noexcept nogil:
+    """IN dp (n,), rest = 1 - kept, IN OUT p, h (n,)."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        h[i] = kept * h[i] + rest * dp[i] * dp[i]
+        p[i] = p[i] - lr * dp[i] / (root(h[i]) + <real> 1e-7)
+
+
+cdef inline void adam(
+    const real* dp, real rate, real rest1, real rest2, real* p, real* m, real* v, Py_ssize_t n
+) noexcept nogil:
+    """IN dp (n,), rest = 1 - beta, IN OUT p, m, v (n,)."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        m[i] = m[i] + rest1 * (dp[i] - m[i])
+        v[i] = v[i] + rest2 * (dp[i] * dp[i] - v[i])
+        p[i] = p[i] - rate * m[i] / (root(v[i]) + <real> 1e-7)
