@@ -1,6 +1,7 @@
 """Data sets, and files that are not what they should be."""
 
 import gzip
+import math
 import struct
 
 import numpy as np
@@ -159,7 +160,117 @@ def test_train_test_split_keeps_every_pair():
     assert len(parts.x_test) == 3
     assert sorted([*parts.t_train, *parts.t_test]) == list(range(10))
     np.testing.assert_array_equal(parts.x_train[:, 0], parts.t_train)
-    with pytest.raises(ValueError, match="test must be a share"):
-        data.train_test_split(x, t, test=1)
+    for test in (0, 1, -0.5, math.nan):
+        with pytest.raises(ValueError, match=f"test must be a share between 0 and 1, not {test}"):
+            data.train_test_split(x, t, test=test)
+    with pytest.raises(TypeError, match="test must be a number, not '0.2'"):
+        data.train_test_split(x, t, test="0.2")
     with pytest.raises(ValueError, match="x has 10 samples, but t has 9"):
         data.train_test_split(x, t[:9])
+    with pytest.raises(ValueError, match="t must have at least 1"):
+        data.train_test_split(x, 3)
+    with pytest.raises(TypeError, match="x must be an array of real numbers"):
+        data.train_test_split(None, t)
+
+
+def test_train_test_split_takes_lists():
+    parts = data.train_test_split([[1.0], [2.0]], [1, 2], test=0.5, seed=0)
+    np.testing.assert_array_equal(parts.x_train[:, 0], parts.t_train)
+
+
+def test_spiral_is_that_of_the_book():
+    draws = np.random.RandomState(1984)
+    points, labels = [], []
+    for arm in range(3):
+        for step in range(100):
+            angle = 4 * arm + 4 * step / 100 + 0.2 * draws.randn()
+            points.append([step / 100 * math.sin(angle), step / 100 * math.cos(angle)])
+            labels.append(arm)
+    x, t = data.spiral(seed=1984)
+    np.testing.assert_allclose(x, points, rtol=1e-12, atol=1e-15)
+    np.testing.assert_array_equal(t, labels)
+    assert t.dtype == np.int64
+    # From the book's own program.
+    np.testing.assert_allclose(x[1], [-0.00097698643152699, 0.009952160444476976], rtol=1e-12)
+    np.testing.assert_allclose(x[299], [-0.5974310265949212, 0.7894150799558737], rtol=1e-12)
+
+
+@pytest.mark.parametrize(("samples", "classes"), [(1, 1), (7, 2), (500, 5)])
+def test_spiral_has_equal_arms_from_the_centre_outwards(samples, classes):
+    x, t = data.spiral(samples, classes, seed=0)
+    assert x.shape == (samples * classes, 2) and x.dtype == np.float64
+    np.testing.assert_array_equal(np.bincount(t), [samples] * classes)
+    for arm in range(classes):
+        np.testing.assert_allclose(np.hypot(*x[t == arm].T), np.arange(samples) / samples, rtol=1e-12)
+
+
+def test_regression_is_exact():
+    x, y = data.regression(1000, seed=0)
+    assert x.shape == (1000, 2) and y.shape == (1000, 1) and x.dtype == y.dtype == np.float64
+    assert 0 <= x.min() < 0.01 and 0.99 < x.max() < 1
+    for (x0, x1), (value,) in zip(x.tolist(), y.tolist(), strict=True):
+        assert value == 3 * x0 + 2 * x1
+
+
+@pytest.mark.parametrize("draw", [data.spiral, lambda seed: data.regression(50, seed=seed)])
+def test_the_seed_decides(draw):
+    first, again, other = draw(seed=5), draw(seed=5), draw(seed=6)
+    for a, b in zip(first, again, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert (first[0] != other[0]).any()
+    assert (draw(seed=None)[0] != draw(seed=None)[0]).any()
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: data.spiral(0), ValueError, "samples must be from 1 to .*, not 0$"),
+        (lambda: data.spiral(2.5), TypeError, "samples must be a whole number, not 2.5"),
+        (lambda: data.spiral(classes=-1), ValueError, "classes must be from 1 to 100000, not -1"),
+        (lambda: data.spiral(classes="3"), TypeError, "classes must be a whole number, not '3'"),
+        (lambda: data.spiral(seed=2**32), ValueError, "seed must be from 0 to 4294967295, not 4294967296"),
+        (lambda: data.regression(-1), ValueError, "samples must be from 1 to .*, not -1"),
+        (lambda: data.regression(None), TypeError, "samples must be a whole number, not None"),
+        (lambda: data.regression(3, seed=-1), ValueError, "seed must be from 0 to .*, not -1"),
+        (lambda: data.regression(3, seed="a"), TypeError, "seed must be a whole number, not 'a'"),
+        (lambda: data.digits(seed=0.5), TypeError, "seed must be a whole number, not 0.5"),
+        (lambda: data.one_hot([0, 1], 0), ValueError, "classes must be from 1 to 100000, not 0"),
+        (lambda: data.one_hot([0, 1], 2.0), TypeError, "classes must be a whole number, not 2.0"),
+        (lambda: data.one_hot([0, 3, -1], 3), IndexError, r"t\[1\] is 3, which is not a class index from 0 to 2"),
+        (lambda: data.one_hot([0, -1, 3], 3), IndexError, r"t\[1\] is -1, which"),
+        (lambda: data.one_hot([2, -4]), IndexError, r"t\[1\] is -4, which"),
+        (lambda: data.one_hot([10**12]), IndexError, r"t\[0\] is 1000000000000, which"),
+        (
+            lambda: data.one_hot(np.array([2**64 - 1], np.uint64), 4),
+            IndexError,
+            r"t\[0\] is 18446744073709551615, which",
+        ),
+        (lambda: data.one_hot([0.0, 1.0]), TypeError, "t holds class indices .* not of dtype float64"),
+        (lambda: data.one_hot([True, False]), TypeError, "t holds class indices .* not of dtype bool"),
+        (lambda: data.one_hot(["a"]), TypeError, "t must be an array of real numbers"),
+        (lambda: data.one_hot([[0], [1]]), ValueError, r"t must be one-dimensional, but its shape is \(2, 1\)"),
+        (lambda: data.one_hot(3), ValueError, r"t must be one-dimensional, but its shape is \(\)"),
+        (lambda: data.one_hot([]), ValueError, "t is empty: .* classes must be given"),
+    ],
+)
+def test_bad_arguments_are_named(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, ">i4", np.int64, np.uint64])
+@pytest.mark.parametrize("classes", [None, 5, 9])
+def test_one_hot_against_a_loop(rng, dtype, classes):
+    t = np.append(rng.integers(0, 5, 20), 4).astype(dtype)
+    expected = np.zeros((21, classes or 5))
+    for row, label in enumerate(t.tolist()):
+        expected[row, label] = 1
+    np.testing.assert_array_equal(data.one_hot(t, classes), expected, strict=True)
+    np.testing.assert_array_equal(
+        data.one_hot(t.tolist(), classes, dtype=np.int32), expected.astype(np.int32), strict=True
+    )
+
+
+def test_one_hot_of_nothing():
+    for t in ([], np.zeros(0, np.uint8)):
+        np.testing.assert_array_equal(data.one_hot(t, 3), np.zeros((0, 3)), strict=True)
