@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import sys
 import zipfile
@@ -237,6 +238,8 @@ def mnist(path: str | Path) -> Data:
     ------
     FileNotFoundError
         A file is missing.
+    OSError
+        A file cannot be opened.
     ValueError
         A file is damaged, truncated or does not fit the others; it is named.
 
@@ -289,30 +292,45 @@ def _find(folder: Path, name: str) -> Path:
 
 def _idx(path: Path) -> Array:
     try:
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (EOFError, OSError, zlib.error) as error:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            # Two zero bytes, 8 for unsigned bytes, the number of dimensions, then each as a big-endian 32-bit number.
+            start = file.read(4)
+            if len(start) < 4 or start[:3] != b"\0\0\x08" or not 1 <= start[3] <= 4:
+                raise ValueError(f"{path} is no IDX file of unsigned bytes: it begins with {start.hex(' ')!r}")
+            lengths = file.read(4 * start[3])
+            if len(lengths) < 4 * start[3]:
+                raise ValueError(f"{path} is truncated within its header")
+            shape = tuple(int(n) for n in np.frombuffer(lengths, ">u4"))
+            size = math.prod(shape)
+            if not size:
+                raise ValueError(f"{path} says {shape}, which is empty")
+            # In pieces: neither a header that claims too much nor a file that unpacks to too much takes the memory.
+            content = bytearray()
+            while len(content) <= size and (piece := file.read(1 << 20)):
+                content += piece
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-    # Two zero bytes, 8 for unsigned bytes, the number of dimensions, then each as a big-endian 32-bit number.
-    if len(content) < 4 or content[:3] != b"\0\0\x08" or not 1 <= content[3] <= 4:
-        raise ValueError(f"{path} is no IDX file of unsigned bytes: it begins with {content[:4].hex(' ')}")
-    header = 4 + 4 * content[3]
-    if len(content) < header:
-        raise ValueError(f"{path} is truncated within its header")
-    shape = tuple(int(n) for n in np.frombuffer(content, ">u4", content[3], 4))
-    if len(content) - header != math.prod(shape):
-        raise ValueError(f"{path} says {shape}, {math.prod(shape)} bytes, but holds {len(content) - header}")
-    return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
+    if len(content) != size:
+        held = "more" if len(content) > size else len(content)
+        raise ValueError(f"{path} says {shape}, {size} bytes, but holds {held}")
+    return np.frombuffer(content, np.uint8).reshape(shape)
 
 
 def _npz(path: Path) -> list[Array]:
-    names = "x_train", "y_train", "x_test", "y_test"
+    content = io.BytesIO(path.read_bytes())
     try:
-        with path.open("rb") as stored, np.load(stored, allow_pickle=False) as file:
-            for name in names:
-                if name not in file:
-                    raise KeyError(name)
-            return [file[name] for name in names]
-    except KeyError as error:
-        raise ValueError(f"{path} has no array {error.args[0]}") from error
-    except (EOFError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+        with zipfile.ZipFile(content) as file:
+            return [_npy(file, name) for name in ("x_train", "y_train", "x_test", "y_test")]
+    except Exception as error:  # a damaged archive makes zipfile and NumPy raise almost anything
+        raise ValueError(f"{path} cannot be read: {error}") from error
+
+
+def _npy(file: zipfile.ZipFile, name: str) -> Array:
+    if f"{name}.npy" not in file.namelist():
+        raise ValueError(f"it has no array {name}")
+    with file.open(f"{name}.npy") as member:
+        array: Array = np.lib.format.read_array(member, allow_pickle=False)
+        # The checksum is compared at the end of the member, which this reaches.
+        if member.read(1):
+            raise ValueError(f"{name} is longer than its header says")
+    return array

@@ -1,8 +1,11 @@
 """Data sets, and files that are not what they should be."""
 
 import gzip
+import io
 import math
+import os
 import struct
+import zipfile
 
 import numpy as np
 import pytest
@@ -74,7 +77,24 @@ def test_a_damaged_idx_file_is_named(folder, name, damage):
         data.mnist(folder)
 
 
-@pytest.mark.parametrize("damage", [lambda c: c[:-9], lambda c: b"no gzip", lambda c: c[:20] + b"\xff" * 8 + c[28:]])
+def changed(content, place):
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda c: c[:-9],
+        lambda c: c[:-1],
+        lambda c: c[:5],
+        lambda c: b"no gzip",
+        lambda c: c[:20] + b"\xff" * 8 + c[28:],
+        lambda c: c[:10] + b"\xff" * 8 + c[18:],
+        lambda c: changed(c, len(c) - 8),  # the CRC
+        lambda c: changed(c, len(c) - 4),  # the length
+        lambda c: c + b"more",
+    ],
+)
 def test_a_damaged_gzip_file_is_named(folder, damage):
     path = folder / NAMES[0]
     (folder / (NAMES[0] + ".gz")).write_bytes(damage(gzip.compress(path.read_bytes())))
@@ -83,11 +103,73 @@ def test_a_damaged_gzip_file_is_named(folder, damage):
         data.mnist(folder)
 
 
+def test_an_empty_gzip_file_is_named(folder):
+    (folder / NAMES[0]).unlink()
+    for content in (b"", gzip.compress(b"")):
+        (folder / (NAMES[0] + ".gz")).write_bytes(content)
+        with pytest.raises(ValueError, match=NAMES[0] + ".gz is no IDX file"):
+            data.mnist(folder)
+
+
+@pytest.mark.parametrize("size", [2**19, 2**20, 2**20 + 1, 2**21])
+def test_every_file_is_read_to_its_end(folder, size):
+    whole = idx(np.ones((1, size), np.uint8))
+    (folder / NAMES[1]).write_bytes(idx(np.ones(1, np.uint8)))
+    (folder / NAMES[3]).write_bytes(idx(np.ones(1, np.uint8)))
+    (folder / NAMES[2]).write_bytes(whole)
+    (folder / NAMES[0]).write_bytes(whole)
+    np.testing.assert_array_equal(data.mnist(folder).x_train, np.full((1, size), 1 / 255))
+    for wrong in (whole + b"\0", whole[:-1]):
+        (folder / NAMES[0]).write_bytes(wrong)
+        with pytest.raises(ValueError, match=NAMES[0]):
+            data.mnist(folder)
+    (folder / NAMES[0]).unlink()
+    packed = gzip.compress(whole)
+    (folder / (NAMES[0] + ".gz")).write_bytes(changed(packed, len(packed) - 8))
+    with pytest.raises(ValueError, match=NAMES[0] + ".gz is damaged: CRC"):
+        data.mnist(folder)
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 4, 3), (2**32 - 1, 2**32 - 1, 2**32 - 1, 0)])
+@pytest.mark.parametrize("name", NAMES)
+def test_an_idx_file_of_nothing_is_named(folder, name, shape):
+    (folder / name).write_bytes(b"\0\0\x08" + bytes([len(shape)]) + struct.pack(f">{len(shape)}I", *shape))
+    with pytest.raises(ValueError, match=f"{name} says .*, which is empty"):
+        data.mnist(folder)
+
+
+def test_no_more_is_read_than_the_header_says(folder, arrays):
+    with (folder / NAMES[0]).open("ab") as file:
+        file.truncate(2**40)
+    with pytest.raises(ValueError, match=NAMES[0] + r" says \(6, 4, 3\), 72 bytes, but holds more"):
+        data.mnist(folder)
+    (folder / NAMES[0]).unlink()
+    for shape in ((2**24,), (2**32 - 1,) * 4):
+        content = b"\0\0\x08" + bytes([len(shape)]) + struct.pack(f">{len(shape)}I", *shape) + bytes(1000)
+        (folder / (NAMES[0] + ".gz")).write_bytes(gzip.compress(content))
+        with pytest.raises(ValueError, match=f"{NAMES[0]}.gz says .* {math.prod(shape)} bytes, but holds 1000"):
+            data.mnist(folder)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_missing_file_is_named(folder, name):
     (folder / name).unlink()
     with pytest.raises(FileNotFoundError, match=name):
         data.mnist(folder)
+    (folder / name).mkdir()
+    with pytest.raises(FileNotFoundError, match=name):
+        data.mnist(folder)
+
+
+@pytest.mark.parametrize("ending", ["", ".gz", ".npz"])
+def test_a_file_that_may_not_be_read_is_named(folder, arrays, ending):
+    path = folder / (NAMES[0] + ending)
+    (folder / NAMES[0]).rename(path)
+    path.chmod(0)
+    if os.access(path, os.R_OK):
+        pytest.skip("this user may read everything")
+    with pytest.raises(PermissionError, match=path.name):
+        data.mnist(path if ending == ".npz" else folder)
 
 
 def test_images_and_labels_must_go_together(folder, arrays):
@@ -120,7 +202,7 @@ def test_an_npy_file_is_no_npz(tmp_path):
 def test_an_npz_without_an_array_or_with_a_pickle_is_refused(tmp_path, arrays):
     path = tmp_path / "mnist.npz"
     np.savez(path, x_train=arrays[0])
-    with pytest.raises(ValueError, match="mnist.npz has no array y_train$"):
+    with pytest.raises(ValueError, match="mnist.npz cannot be read: it has no array y_train$"):
         data.mnist(path)
     with pytest.raises(ValueError, match="test images"):
         npz(path, arrays, x_test=arrays[2][:, 1:])
@@ -137,9 +219,66 @@ def test_an_npz_without_an_array_or_with_a_pickle_is_refused(tmp_path, arrays):
         data.mnist(path)
 
 
+def npy(array):
+    stored = io.BytesIO()
+    np.save(stored, array)
+    return stored.getvalue()
+
+
+def claiming(shape):
+    stored = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stored, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return stored.getvalue() + bytes(72)
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        b"",
+        b"junk",
+        npy(np.ones((6, 4, 3), np.uint8))[:-1],
+        npy(np.ones((6, 4, 3), np.uint8)) + b"\0",
+        npy(np.array([{}], object)),
+        claiming((10**15,)),
+        claiming((2**40, 2**40)),
+        claiming((2**64, 4, 3)),
+        claiming((-6, 4, 3)),
+        claiming((5, 4, 3)),
+    ],
+)
+def test_a_bad_array_in_an_npz_is_refused(tmp_path, arrays, stored):
+    path = tmp_path / "mnist.npz"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("x_train.npy", stored)
+        for name, array in zip(("y_train", "x_test", "y_test"), arrays[1:], strict=True):
+            file.writestr(name + ".npy", npy(array))
+    with pytest.raises(ValueError, match="mnist.npz cannot be read: ."):
+        data.mnist(path)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_no_change_of_an_npz_goes_unnoticed(tmp_path, arrays, method):
+    path = tmp_path / "mnist.npz"
+    with zipfile.ZipFile(path, "w", method) as file:
+        for name, array in zip(("x_train", "y_train", "x_test", "y_test"), arrays, strict=True):
+            file.writestr(name + ".npy", npy(array))
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(changed(whole, place))
+        try:
+            read = data.mnist(path)  # a date, say, may change
+        except ValueError as error:
+            assert "mnist.npz" in str(error)
+        else:
+            assert_holds(read, arrays)
+
+
 def test_other_paths_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         data.mnist(tmp_path / "nowhere")
+    (tmp_path / "folder.npz").mkdir()
+    with pytest.raises(FileNotFoundError, match="folder.npz"):
+        data.mnist(tmp_path / "folder.npz")
     (tmp_path / "digits.csv").write_text("1,2")
     with pytest.raises(ValueError, match="digits.csv is neither"):
         data.mnist(tmp_path / "digits.csv")
