@@ -31,6 +31,7 @@ ORDER = [
     "ops",
     "functions",
     "layers",
+    "graph",
     "gradient",
     "networks",
     "optimizers",
