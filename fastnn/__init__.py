@@ -16,22 +16,41 @@ from fastnn.functions import (
     step_function,
     sum_squared_error,
 )
-from fastnn.gradient import numerical_gradient
-from fastnn.layers import Affine, CrossEntropyError, Relu, Sigmoid, Softmax, SoftmaxWithLoss
+from fastnn.gradient import check_gradient, numerical_gradient
+from fastnn.layers import (
+    Affine,
+    CrossEntropyError,
+    IdentityWithLoss,
+    Relu,
+    Sigmoid,
+    SigmoidWithLoss,
+    Softmax,
+    SoftmaxWithLoss,
+)
 from fastnn.networks import MLP, Sequential
-from fastnn.optimizers import SGD
+from fastnn.optimizers import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSprop
+from fastnn.training import Trainer
 
 __all__ = [
     "MLP",
     "SGD",
+    "AdaGrad",
+    "Adam",
     "Affine",
     "CrossEntropyError",
+    "IdentityWithLoss",
+    "Momentum",
+    "Nesterov",
+    "RMSprop",
     "Relu",
     "Sequential",
     "Sigmoid",
+    "SigmoidWithLoss",
     "Softmax",
     "SoftmaxWithLoss",
+    "Trainer",
     "backends",
+    "check_gradient",
     "cross_entropy_error",
     "empty_cache",
     "get_backend",

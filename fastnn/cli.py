@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastnn import data, profiling, training
+from fastnn import data, profiling
 from fastnn.backends import backends, config, get_backend, use_backend
 from fastnn.networks import MLP
 from fastnn.optable import LOSS_CURVE, LOSS_CURVE_STEPS
 from fastnn.optimizers import SGD
+from fastnn.training import mini_batches
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -172,21 +173,34 @@ def _progress(console: Console) -> Progress:
 
 
 def _train(arguments: argparse.Namespace, digits: data.Data, backend: str, progress: Progress) -> Run:
-    x, t = digits.x_train.astype(arguments.dtype), digits.t_train
+    x = digits.x_train.astype(arguments.dtype)
     classes = int(max(digits.t_train.max(), digits.t_test.max())) + 1
     network = MLP([x.shape[1], arguments.hidden, classes], seed=arguments.seed, dtype=arguments.dtype)
-    schedule = {"batch_size": arguments.batch, "epochs": arguments.epochs}
-    task = progress.add_task(backend, total=training.count_steps(len(x), **schedule), loss=float("nan"))
+    steps = arguments.epochs * -(-len(x) // arguments.batch)
+    task = progress.add_task(backend, total=steps, loss=float("nan"))
+    losses, seconds = [], 0.0
     with use_backend(backend), profiling.record() as recorder, np.errstate(all="ignore"):
-        steps = training.descend(network, SGD(arguments.lr), x, t, **schedule, seed=arguments.seed)
-        losses, seconds = [], 0.0
-        for loss, took in _timed(steps):
+        for loss, took in _timed(_descent(network, arguments, x, digits.t_train)):
             losses.append(float(loss))
             seconds += took
             progress.update(task, advance=1, loss=losses[-1])
     with use_backend(backend):
         accuracy = network.accuracy(digits.x_test.astype(arguments.dtype), digits.t_test)
     return Run(backend, losses, accuracy, seconds, recorder.times)
+
+
+def _descent(network: MLP, arguments: argparse.Namespace, x: Any, t: Any) -> Iterator[Any]:
+    """Layer by layer, as the books' scripts train, so that each op has its time."""
+    rng, optimizer = np.random.default_rng(arguments.seed), SGD(arguments.lr)
+    params, grads = network.params, network.grads
+    for _ in range(arguments.epochs):
+        for x_batch, t_batch in mini_batches(x, t, arguments.batch, rng):
+            loss = network.loss(x_batch, t_batch)
+            dout = network.loss_layer.backward()
+            for layer in reversed(network.layers):
+                dout = layer.backward(dout)
+            optimizer.update(params, grads)
+            yield loss
 
 
 def _timed(steps: Iterator[Any]) -> Iterator[tuple[Any, float]]:

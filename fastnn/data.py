@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import gzip
-import io
 import math
 import sys
-import zipfile
 import zlib
 from numbers import Real
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from fastnn import npz
 from fastnn.arguments import Array, numeric, whole_number
 
 __all__ = ["Data", "digits", "mnist", "one_hot", "regression", "spiral", "train_test_split"]
@@ -255,7 +254,7 @@ def mnist(path: str | Path) -> Data:
             for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
         ]
     elif path.suffix == ".npz":
-        parts = _npz(path)
+        parts = npz.read(path, ["x_train", "y_train", "x_test", "y_test"])
     elif path.exists():
         raise ValueError(f"{path} is neither a folder with the four IDX files nor an .npz file")
     else:
@@ -314,23 +313,3 @@ def _idx(path: Path) -> Array:
         held = "more" if len(content) > size else len(content)
         raise ValueError(f"{path} says {shape}, {size} bytes, but holds {held}")
     return np.frombuffer(content, np.uint8).reshape(shape)
-
-
-def _npz(path: Path) -> list[Array]:
-    content = io.BytesIO(path.read_bytes())
-    try:
-        with zipfile.ZipFile(content) as file:
-            return [_npy(file, name) for name in ("x_train", "y_train", "x_test", "y_test")]
-    except Exception as error:  # a damaged archive makes zipfile and NumPy raise almost anything
-        raise ValueError(f"{path} cannot be read: {error}") from error
-
-
-def _npy(file: zipfile.ZipFile, name: str) -> Array:
-    if f"{name}.npy" not in file.namelist():
-        raise ValueError(f"it has no array {name}")
-    with file.open(f"{name}.npy") as member:
-        array: Array = np.lib.format.read_array(member, allow_pickle=False)
-        # The checksum is compared at the end of the member, which this reaches.
-        if member.read(1):
-            raise ValueError(f"{name} is longer than its header says")
-    return array

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from fastnn import arguments, ops
 from fastnn.arguments import Array
-from fastnn.ops import relu, sigmoid, softmax
+from fastnn.ops import mean_squared_error, relu, sigmoid, softmax
 
 __all__ = [
     "cross_entropy_error",
@@ -90,30 +90,6 @@ def sigmoid_grad(x: npt.ArrayLike) -> Array:
     return ops.sigmoid_backward(np.ones_like(y), y)
 
 
-def mean_squared_error(y: npt.ArrayLike, t: npt.ArrayLike) -> Any:
-    """
-    Half the mean squared error.
-
-    ``L = 0.5 mean((y - t)^2)`` over all elements.
-
-    Parameters
-    ----------
-    y : array_like
-        What the network said.
-    t : array_like, shape of `y`
-        What it should have said.
-
-    Returns
-    -------
-    L : NumPy scalar
-    """
-    y, t = _pair(y, t)
-    if y.size == 0:
-        raise ValueError(f"y is empty, its shape is {y.shape}: a mean needs at least one element")
-    with np.errstate(all="ignore"):
-        return 0.5 * np.mean((y - t) ** 2)
-
-
 def sum_squared_error(y: npt.ArrayLike, t: npt.ArrayLike) -> Any:
     """
     Half the sum of squared errors.
@@ -131,16 +107,9 @@ def sum_squared_error(y: npt.ArrayLike, t: npt.ArrayLike) -> Any:
     -------
     L : NumPy scalar
     """
-    y, t = _pair(y, t)
-    with np.errstate(all="ignore"):
-        return 0.5 * np.sum((y - t) ** 2)
-
-
-def _pair(y: npt.ArrayLike, t: npt.ArrayLike) -> tuple[Array, Array]:
-    y, t = arguments.numeric("y", y), arguments.numeric("t", t)
-    arguments.same_shape("y", y, "t", t)
-    # The square of a difference of integers can leave their range.
-    return (y, t) if y.dtype.kind == t.dtype.kind == "f" else (y.astype(np.float64), t.astype(np.float64))
+    if np.size(y) == 0:
+        return np.float64(0)
+    return ops.mean_squared_error(y, t) * np.size(y)
 
 
 def cross_entropy_error(y: npt.ArrayLike, t: npt.ArrayLike) -> Any:

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
+from fastnn import progress
 from fastnn.arguments import Array
+from fastnn.layers import Affine, Relu, Sigmoid, Softmax
 
-__all__ = ["numerical_gradient"]
+__all__ = ["ParameterCheck", "check_gradient", "forward_passes", "numerical_gradient"]
+
+Advanced = Callable[[int], None]
 
 
-def numerical_gradient(f: Callable[[Array], Any], x: Array, *, h: float = 1e-4) -> Array:
+def forward_passes(*params: Array) -> int:
+    """How many values of the loss one numerical gradient takes: two for each number in `params`."""
+    return 2 * sum(p.size for p in params)
+
+
+def numerical_gradient(
+    f: Callable[[Array], Any], x: Array, *, h: float = 1e-4, advanced: Advanced | None = None
+) -> Array:
     """
     Gradient of `f` with respect to `x`, by central differences.
 
@@ -26,6 +38,8 @@ def numerical_gradient(f: Callable[[Array], Any], x: Array, *, h: float = 1e-4) 
         Changed element by element while `f` runs, and left as it was, also after an exception.
     h : float, optional
         The step, in the units of `x`.
+    advanced : callable, optional
+        Told the number of calls made since it was told last.
 
     Returns
     -------
@@ -48,4 +62,152 @@ def numerical_gradient(f: Callable[[Array], Any], x: Array, *, h: float = 1e-4) 
         finally:
             x[i] = kept
         g[i] = (above - below) / (2 * h)
+        if advanced:
+            advanced(2)
     return g
+
+
+class ParameterCheck(NamedTuple):
+    """One parameter's gradients beside each other: ``error = |a - n| / (|a| + |n|)``, with Euclidean norms."""
+
+    name: str
+    shape: tuple[int, ...]
+    error: float
+
+
+def check_gradient(
+    network: Any, x: npt.ArrayLike, t: npt.ArrayLike, *, h: float = 1e-4, show: bool = True
+) -> list[ParameterCheck]:
+    """
+    Compare the analytic gradients of a network with numerical ones, and print the relative errors.
+
+    Parameters
+    ----------
+    network : Sequential
+    x, t : array_like
+        A batch.
+    h : float, optional
+        The step of the central differences.
+    show : bool, optional
+        Print, and show a progress bar where it takes long.
+
+    Returns
+    -------
+    list of ParameterCheck
+        In float64 an error below 1e-6 is a good sign.  The default loss of a classifier keeps an eps inside its
+        logarithm that its gradient leaves out: ``SoftmaxWithLoss(eps=0)`` makes the two the same function.  A
+        ReLU whose input lies within `h` of 0 shows as a difference too.
+    """
+    analytic = [g.copy() for g in network.gradient(x, t)]
+    numerical = network.numerical_gradient(x, t, h=h, show=show)
+    checks = []
+    for name, p, a, n in zip(network.names, network.params, analytic, numerical, strict=True):
+        size = np.linalg.norm(a) + np.linalg.norm(n)
+        checks.append(ParameterCheck(name, p.shape, float(np.linalg.norm(a - n) / size) if size else 0.0))
+    if show:
+        print(f"{'parameter':<12}{'shape':<14}relative error")
+        for check in checks:
+            print(f"{check.name:<12}{check.shape!s:<14}{check.error:.1e}")
+        print(f"{forward_passes(*network.params):,} values of the loss")
+    return checks
+
+
+def of_network(layers: Sequence[Any], loss: Any, x: Any, t: Any, *, h: float, show: bool) -> list[Array]:
+    """
+    The numerical gradients of all parameters of layers in a row, without computing what a change does not reach.
+
+    A changed parameter changes its own layer and those after it.  In an `Affine` layer it changes one column of the
+    output; up to the next `Affine` layer the other columns stay as they were, and there the change is a multiple of one
+    row of the weights.  The changes of one row of weights are computed together.
+    """
+    params = [p for layer in layers for p in layer.params]
+    tied = any(np.may_share_memory(p, q) for i, p in enumerate(params) for q in params[:i])
+    grads: list[Array] = []
+    with progress.bar("numerical gradient", forward_passes(*params), show=show) as advanced:
+        count = _Count(advanced)
+        source = x
+        for i, layer in enumerate(layers):
+            if tied:  # a parameter that an earlier layer holds too changes that one as well
+                start, given = layers, source
+            else:
+                start, given = layers[i:], x
+            if not tied and _are_known(start) and np.ndim(x) == 2:
+                grads += _of_affine(start, loss, x, t, h, count)
+            else:
+                grads += [
+                    numerical_gradient(_loss_of(start, loss, given, t), p, h=h, advanced=count) for p in layer.params
+                ]
+            x = layer.forward(x)
+    return grads
+
+
+class _Count:
+    def __init__(self, advanced: Callable[[int, str], None]) -> None:
+        self.calls, self.advanced = 0, advanced
+
+    def __call__(self, calls: int) -> None:
+        self.calls += calls
+        self.advanced(self.calls, "")
+
+
+def _loss_of(layers: Sequence[Any], loss: Any, x: Any, t: Any) -> Callable[[Array], Any]:
+    return lambda _: loss.forward(_through(layers, x), t)
+
+
+def _through(layers: Sequence[Any], x: Any) -> Any:
+    for layer in layers:
+        x = layer.forward(x)
+    return x
+
+
+def _are_known(layers: Sequence[Any]) -> bool:
+    """An affine layer, and layers that are known to compute each row by itself."""
+    return type(layers[0]) is Affine and all(type(layer) in (Affine, Relu, Sigmoid, Softmax) for layer in layers)
+
+
+def _of_affine(layers: Sequence[Any], loss: Any, x: Array, t: Any, h: float, count: _Count) -> tuple[Array, Array]:
+    """The numerical gradients of the first layer's W and b."""
+    W, b = layers[0].params
+    changed = _Columns(layers, loss, x, t)
+    dW, db = np.empty_like(W), np.empty_like(b)
+    for i, row in enumerate(W):
+        dW[i] = changed.derivative(x[:, i], row, h)
+        count(2 * row.size)
+    db[...] = changed.derivative(np.ones(len(x), x.dtype), b.reshape(-1), h)
+    count(2 * b.size)
+    return dW, db
+
+
+class _Columns:
+    """The losses of a network whose first layer's output has changed in one column, for each column."""
+
+    def __init__(self, layers: Sequence[Any], loss: Any, x: Array, t: Any) -> None:
+        after = 1
+        while after < len(layers) and type(layers[after]) in (Relu, Sigmoid):
+            after += 1
+        self.activations, self.rest = layers[1:after], layers[after:]
+        self.loss, self.t = loss, t
+        self.y = layers[0].forward(x)
+        self.h = _through(self.activations, self.y)
+        self.W: Array | None = None
+        if self.rest and type(self.rest[0]) is Affine:
+            self.W, self.base, self.rest = self.rest[0].W, self.rest[0].forward(self.h), self.rest[1:]
+
+    def derivative(self, x: Array, row: Array, h: float) -> Array:
+        """With respect to a row of weights, whose input is `x`."""
+        # What a weight changes by is h up to its own rounding.
+        above, below = (self.losses(np.multiply.outer(x, stepped - row)) for stepped in (row + h, row - h))
+        return (above - below) / (2 * h)
+
+    def losses(self, dy: Array) -> Array:
+        h = _through(self.activations, self.y + dy)
+        N, M = h.shape
+        if self.W is None:
+            outputs = np.repeat(self.h[np.newaxis], M, axis=0)
+            columns = np.arange(M)
+            outputs[columns, :, columns] = h.T
+        else:
+            outputs = self.base + (h - self.h).T[:, :, np.newaxis] * self.W[:, np.newaxis, :]
+        if self.rest:
+            outputs = _through(self.rest, outputs.reshape(M * N, -1)).reshape(M, N, -1)
+        return np.array([self.loss.forward(y, self.t) for y in outputs])

@@ -18,7 +18,16 @@ from fastnn import arguments, ops
 from fastnn._kernels.memory import copy
 from fastnn.arguments import Array
 
-__all__ = ["Affine", "CrossEntropyError", "Relu", "Sigmoid", "Softmax", "SoftmaxWithLoss"]
+__all__ = [
+    "Affine",
+    "CrossEntropyError",
+    "IdentityWithLoss",
+    "Relu",
+    "Sigmoid",
+    "SigmoidWithLoss",
+    "Softmax",
+    "SoftmaxWithLoss",
+]
 
 NO_FORWARD = "backward was called before forward"
 
@@ -199,6 +208,10 @@ class Affine:
         self._gradients = [*self._buffers]
         return dx
 
+    def gradients_written(self) -> None:
+        """To be told that somebody else has written the gradients into the buffers in `grads`."""
+        self._gradients = [*self.grads]
+
     @property
     def W(self) -> Any:
         return self.params[0]
@@ -293,7 +306,22 @@ class CrossEntropyError(_Plain):
         return ops.cross_entropy_error_backward(self.y, self.t, dout, eps=self.eps)
 
 
-class SoftmaxWithLoss(_Plain):
+class _WithLoss(_Plain):
+    """An output activation and its loss in one, for the end of a network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loss: Any = None
+        self.y: Any = None
+        self.t: Any = None
+
+    def _result(self) -> tuple[Any, Any]:
+        if self.y is None:
+            raise RuntimeError(NO_FORWARD)
+        return self.y, self.t
+
+
+class SoftmaxWithLoss(_WithLoss):
     """
     Softmax and cross-entropy in one, for the end of a classifier.
 
@@ -301,6 +329,9 @@ class SoftmaxWithLoss(_Plain):
     ----------
     eps : float, optional
         Keeps the logarithm finite; 0 takes the loss from the logits, which does not saturate.
+    from_logits : bool, optional
+        If False, `forward` takes the probabilities of a softmax made before; `backward` gives the gradient with respect
+        to that softmax's logits all the same.
 
     Attributes
     ----------
@@ -314,24 +345,98 @@ class SoftmaxWithLoss(_Plain):
     fastnn.ops.softmax_cross_entropy, fastnn.ops.softmax_cross_entropy_backward
     """
 
-    def __init__(self, *, eps: float = 1e-7) -> None:
+    def __init__(self, *, eps: float = 1e-7, from_logits: bool = True) -> None:
         super().__init__()
         self.eps = arguments.epsilon(eps)
-        self.loss: Any = None
-        self.y: Any = None
-        self.t: Any = None
+        self.from_logits = from_logits
 
     def forward(self, x: npt.ArrayLike, t: npt.ArrayLike) -> Any:
-        """``L = cross_entropy_error(softmax(x), t)``."""
-        self.loss, self.y = ops.softmax_cross_entropy(x, t, eps=self.eps)
+        """``L = cross_entropy_error(y, t)`` with ``y = softmax(x)``, or ``y = x`` without `from_logits`."""
+        if self.from_logits:
+            self.loss, self.y = ops.softmax_cross_entropy(x, t, eps=self.eps)
+        else:
+            self.loss, self.y = ops.cross_entropy_error(x, t, eps=self.eps), x
         self.t = t
         return self.loss
 
     def backward(self, dout: float = 1.0) -> Array:
         """``dx = dout (y - t) / N``."""
-        if self.y is None:
-            raise RuntimeError(NO_FORWARD)
-        return ops.softmax_cross_entropy_backward(self.y, self.t, dout)
+        y, t = self._result()
+        return ops.softmax_cross_entropy_backward(y, t, dout)
+
+    def accuracy(self, x: npt.ArrayLike, t: npt.ArrayLike) -> float:
+        """The share of rows, 0 to 1, whose largest number is at the label; `t` is class indices or one-hot."""
+        x = np.asarray(x)
+        t, one_hot = arguments.targets("x", x, t)
+        return float(np.mean(x.argmax(axis=-1) == (t.argmax(axis=-1) if one_hot else t)))
+
+
+class SigmoidWithLoss(_WithLoss):
+    """
+    Sigmoid and binary cross-entropy in one, for the end of a classifier of two classes.
+
+    Parameters
+    ----------
+    eps : float, optional
+        Keeps the logarithm finite; 0 takes the loss from the logits, which does not saturate.
+
+    Attributes
+    ----------
+    loss : NumPy scalar or None
+    y : ndarray or None
+        The probabilities of class 1 of the last forward.
+    t : the last labels
+
+    See Also
+    --------
+    fastnn.ops.sigmoid_cross_entropy, fastnn.ops.sigmoid_cross_entropy_backward
+    """
+
+    def __init__(self, *, eps: float = 1e-7) -> None:
+        super().__init__()
+        self.eps = arguments.epsilon(eps)
+
+    def forward(self, x: npt.ArrayLike, t: npt.ArrayLike) -> Any:
+        """``L = -mean(t log(y + eps) + (1 - t) log(1 - y + eps))`` with ``y = sigmoid(x)``."""
+        self.loss, self.y = ops.sigmoid_cross_entropy(x, t, eps=self.eps)
+        self.t = t
+        return self.loss
+
+    def backward(self, dout: float = 1.0) -> Array:
+        """``dx = dout (y - t) / N``."""
+        y, t = self._result()
+        return ops.sigmoid_cross_entropy_backward(y, t, dout)
+
+    def accuracy(self, x: npt.ArrayLike, t: npt.ArrayLike) -> float:
+        """The share, 0 to 1, of logits on the side of their label: above 0 where `t` is above 1/2."""
+        x = np.asarray(x)
+        return float(np.mean((x > 0) == (arguments.binary_targets("x", x, t) > 0.5)))
+
+
+class IdentityWithLoss(_WithLoss):
+    """
+    The identity and half the mean squared error in one, for the end of a regression.
+
+    Attributes
+    ----------
+    loss : NumPy scalar or None
+    y, t : the last outputs and what they should have been
+
+    See Also
+    --------
+    fastnn.ops.mean_squared_error, fastnn.ops.mean_squared_error_backward
+    """
+
+    def forward(self, x: npt.ArrayLike, t: npt.ArrayLike) -> Any:
+        """``L = (1/2) mean((x - t)^2)``."""
+        self.loss = ops.mean_squared_error(x, t)
+        self.y, self.t = x, t
+        return self.loss
+
+    def backward(self, dout: float = 1.0) -> Array:
+        """``dx = dout (y - t) / size``."""
+        y, t = self._result()
+        return ops.mean_squared_error_backward(y, t, dout)
 
 
 def _fits(name: str, gradient: Array, shape: tuple[int, ...]) -> None:

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from operator import is_
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fastnn import arguments
-from fastnn import gradient as numerical
+from fastnn import arguments, gradient, npz
 from fastnn.arguments import Array
-from fastnn.layers import Affine, Relu, SoftmaxWithLoss
+from fastnn.backends import active
+from fastnn.layers import Affine, IdentityWithLoss, Relu, Sigmoid, SigmoidWithLoss, SoftmaxWithLoss
 
 __all__ = ["MLP", "Sequential"]
+
+# What fastnn.ops.mlp_gradient knows, by its names.
+ACTIVATIONS: dict[str, type] = {"relu": Relu, "sigmoid": Sigmoid}
+LOSSES: dict[str, type] = {"softmax": SoftmaxWithLoss, "sigmoid": SigmoidWithLoss, "identity": IdentityWithLoss}
+LOSS_NAMES = {layer: name for name, layer in LOSSES.items()}
 
 
 class Sequential:
     """
     Layers one after the other.
+
+    Where they are `Affine` layers with one activation between them and a loss of this package, as in `MLP`, gradients
+    are computed in a single call of `fastnn.ops.mlp_gradient`, and the layers keep nothing of it but their gradients.
 
     Parameters
     ----------
@@ -29,13 +39,23 @@ class Sequential:
 
     Attributes
     ----------
+    layers : tuple of layers
+    loss_layer : layer
     params, grads : list of ndarray
         Those of all layers, in order; ``grads[i]`` belongs to ``params[i]`` and is rewritten by every `gradient`.
+    names : list of str
+        What the parameters are called in files and tables: ``W1, b1, W2, ...`` for those of `Affine` layers.
     """
 
     def __init__(self, layers: Sequence[Any], loss: Any = None) -> None:
-        self.layers = list(layers)
+        self.layers = tuple(layers)
         self.loss_layer = SoftmaxWithLoss() if loss is None else loss
+        if getattr(loss, "from_logits", True) is False:
+            raise ValueError(
+                "loss takes probabilities (from_logits=False), but gives the gradient of logits: leave the softmax to "
+                "it, or end with Softmax and CrossEntropyError"
+            )
+        self._plan = _Plan(self.layers)
 
     @property
     def params(self) -> list[Array]:
@@ -44,6 +64,18 @@ class Sequential:
     @property
     def grads(self) -> list[Array]:
         return [g for layer in self.layers for g in layer.grads]
+
+    @property
+    def names(self) -> list[str]:
+        names: list[str] = []
+        affine = 0
+        for i, layer in enumerate(self.layers):
+            if isinstance(layer, Affine):
+                affine += 1
+                names += [f"W{affine}", f"b{affine}"]
+            else:
+                names += [f"layer{i}.{k}" for k in range(len(layer.params))]
+        return names
 
     def predict(self, x: npt.ArrayLike) -> Array:
         """The last layer's output, before the loss: logits for a classifier."""
@@ -57,45 +89,159 @@ class Sequential:
         return self.loss_layer.forward(self.predict(x), t)
 
     def accuracy(self, x: npt.ArrayLike, t: npt.ArrayLike) -> float:
-        """The share of rows, 0 to 1, whose largest output is the label; `t` is class indices or one-hot."""
-        y = self.predict(x)
-        t, one_hot = arguments.targets("y", y, t)
-        return float(np.mean(y.argmax(axis=-1) == (t.argmax(axis=-1) if one_hot else t)))
+        """The share of samples, 0 to 1, that are put into their class, as the loss layer counts it."""
+        if not hasattr(self.loss_layer, "accuracy"):
+            raise TypeError(f"{type(self.loss_layer).__name__} has no classes, so no accuracy")
+        return float(self.loss_layer.accuracy(self.predict(x), t))
 
     def gradient(self, x: npt.ArrayLike, t: npt.ArrayLike) -> list[Array]:
         """The gradients of the loss with respect to `params`, by backpropagation: the buffers in `grads`."""
+        return self.loss_and_gradient(x, t)[1]
+
+    def loss_and_gradient(self, x: npt.ArrayLike, t: npt.ArrayLike) -> tuple[Any, list[Array]]:
+        """What `loss` and `gradient` give, at once."""
+        loss_name = LOSS_NAMES.get(type(self.loss_layer))
+        if loss_name is not None and self._plan.suits(x, t, loss_name):
+            plan, eps = self._plan, getattr(self.loss_layer, "eps", 1e-7)
+            results = active().mlp_gradient(
+                x, t, *plan.params, activation=plan.activation, loss=loss_name, eps=eps, out=plan.grads
+            )
+            return results[0], [*plan.grads]
         grads = self.grads
-        self.loss(x, t)
+        loss = self.loss(x, t)
         dout = self.loss_layer.backward()
         for layer in reversed(self.layers):
             dout = layer.backward(dout)
-        return grads
+        return loss, grads
 
-    def numerical_gradient(self, x: npt.ArrayLike, t: npt.ArrayLike, *, h: float = 1e-4) -> list[Array]:
-        """The same gradients by central differences: two forward passes for every parameter."""
-        return [numerical.numerical_gradient(lambda _: self.loss(x, t), p, h=h) for p in self.params]
+    def numerical_gradient(
+        self, x: npt.ArrayLike, t: npt.ArrayLike, *, h: float = 1e-4, show: bool = False
+    ) -> list[Array]:
+        """
+        The same gradients by central differences, two values of the loss for every parameter.
+
+        Only what a changed parameter reaches is computed again.  `show` shows a progress bar where it takes long.
+        """
+        return gradient.of_network(self.layers, self.loss_layer, np.asarray(x), t, h=h, show=show)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write `params` to an .npz file, under their `names`; a file of that name is replaced."""
+        npz.write(path, dict(zip(self.names, map(np.asarray, self.params), strict=True)))
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """
+        Read into `params`, in place, what `save` has written for a network of the same shapes.
+
+        Raises
+        ------
+        ValueError
+            The file is damaged, holds pickles, or its arrays have other names or shapes; nothing has changed then.
+        TypeError
+            An array's dtype does not go into its parameter without loss.
+        """
+        arrays = npz.read(path, self.names)
+        for name, p, array in zip(self.names, self.params, arrays, strict=True):
+            if array.shape != p.shape:
+                raise ValueError(f"{path}: {name} has shape {array.shape}, but the network's has shape {p.shape}")
+            if not np.can_cast(array.dtype, p.dtype, "safe"):
+                raise TypeError(f"{path}: {name} is of dtype {array.dtype}, but the network's of dtype {p.dtype}")
+        for p, array in zip(self.params, arrays, strict=True):
+            p[...] = array
+
+    def summary(self) -> str:
+        """A table of the layers with the shape of what each gives for N samples and the number of its parameters."""
+        rows = []
+        width = "?"
+        for layer in self.layers:
+            if isinstance(layer, Affine):
+                width = str(np.shape(layer.W)[1])
+            rows.append((type(layer).__name__, f"(N, {width})", f"{sum(p.size for p in layer.params):,}"))
+        total = f"{sum(p.size for p in self.params):,}"
+        lines = [("layer", "output shape", "parameters"), *rows, (type(self.loss_layer).__name__, "()", "0")]
+        return "\n".join(f"{a:<20}{b:<16}{c:>12}" for a, b, c in [*lines, ("in all", "", total)])
+
+
+class _Plan:
+    """What `fastnn.ops.mlp_gradient` needs of layers in a row, if they are a perceptron."""
+
+    def __init__(self, layers: Sequence[Any]) -> None:
+        self.affines, between = list(layers[::2]), {type(layer) for layer in layers[1::2]}
+        known = [name for name, layer in ACTIVATIONS.items() if between <= {layer}]
+        is_chain = len(layers) % 2 == 1 and all(type(layer) is Affine for layer in self.affines)
+        different = len({id(layer) for layer in layers}) == len(layers)
+        self.activation = known[0] if known and is_chain and different else ""
+        self.params: list[Any] = []
+        self.grads: tuple[Array, ...] = ()
+        self.dtype: Any = None
+
+    def suits(self, x: Any, t: Any, loss: str) -> bool:
+        """Whether x, t and the parameters are what the op computes in one dtype and in place."""
+        if not self.activation:
+            return False
+        params = [p for layer in self.affines for p in layer.params]
+        if len(self.params) != len(params) or not all(map(is_, params, self.params)):
+            self._look_again(params)
+        if self.dtype is None or type(x) is not np.ndarray or x.dtype != self.dtype:
+            return False
+        kind = getattr(t, "dtype", None)
+        labels = kind is not None and kind.kind in "iu" and t.ndim < x.ndim and loss != "identity"
+        return labels or kind == self.dtype
+
+    def _look_again(self, params: list[Any]) -> None:
+        """The parameters are other arrays: can the op write gradients for them?"""
+        self.params = params
+        self.grads = tuple(g for layer in self.affines for g in layer.grads)
+        arrays = [*self.params, *self.grads]
+        plain = all(type(a) is np.ndarray and a.flags.c_contiguous and a.dtype == arrays[0].dtype for a in arrays)
+        vectors = all(np.ndim(b) == 1 for b in self.params[1::2])
+        self.dtype = arrays[0].dtype if plain and vectors and arrays[0].dtype in (np.float32, np.float64) else None
+        for layer in self.affines:
+            layer.gradients_written()
 
 
 class MLP(Sequential):
     """
-    A multi-layer perceptron: Affine layers with ReLU between them, and softmax with cross-entropy.
+    A multi-layer perceptron: Affine layers with an activation between them, and a loss.
 
     Parameters
     ----------
     sizes : sequence of int
-        Inputs, hidden layers, classes: ``[784, 50, 10]`` is the books' two-layer network.
+        Inputs, hidden layers, outputs: ``[784, 50, 10]`` is the books' two-layer network.
+    activation : {"relu", "sigmoid"}, optional
+    loss : {"softmax", "sigmoid", "identity"} or layer, optional
+        For classes, two classes or regression.
+    init : {"he", "xavier"} or float, optional
+        The standard deviation of the normally distributed weights: sqrt(2 / D) (He et al., 2015), sqrt(1 / D) (Glorot
+        and Bengio, 2010, in the books' form) or a number.  Biases start at 0.
     seed : int, optional
-        For the weights, drawn from a normal distribution of variance 2 / D (He et al., 2015); biases start at 0.
+        For the weights.
     dtype : dtype, optional
         Of the parameters.
     """
 
-    def __init__(self, sizes: Sequence[int], *, seed: int | None = None, dtype: npt.DTypeLike = np.float64) -> None:
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        *,
+        activation: str = "relu",
+        loss: Any = "softmax",
+        init: str | float = "he",
+        seed: int | None = None,
+        dtype: npt.DTypeLike = np.float64,
+    ) -> None:
         if len(sizes) < 2 or min(sizes) < 1:
             raise ValueError(f"sizes must be at least two positive numbers, not {list(sizes)}")
+        arguments.one_of("activation", activation, tuple(ACTIVATIONS))
+        if isinstance(loss, str):
+            loss = LOSSES[arguments.one_of("loss", loss, tuple(LOSSES))]()
+        if isinstance(init, str):
+            variance = {"he": 2.0, "xavier": 1.0}[arguments.one_of("init", init, ("he", "xavier"))]
+        else:
+            arguments.number("init", init, least=0)
         rng = np.random.default_rng(seed)
         layers: list[Any] = []
         for D, M in zip(sizes[:-1], sizes[1:], strict=True):
-            W = rng.standard_normal((D, M)) * np.sqrt(2 / D)
-            layers += [Affine(W.astype(dtype), np.zeros(M, dtype)), Relu()]
-        super().__init__(layers[:-1])
+            scale = np.sqrt(variance / D) if isinstance(init, str) else init
+            W = rng.standard_normal((D, M)) * scale
+            layers += [Affine(W.astype(dtype), np.zeros(M, dtype)), ACTIVATIONS[activation]()]
+        super().__init__(layers[:-1], loss)

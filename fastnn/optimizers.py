@@ -5,29 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from fastnn.arguments import Array
+import numpy as np
 
-__all__ = ["SGD"]
+from fastnn import arguments, ops
+from fastnn.arguments import Array
+from fastnn.backends import active
+
+__all__ = ["SGD", "AdaGrad", "Adam", "Momentum", "Nesterov", "RMSprop"]
 
 
 class SGD:
     """
     Stochastic gradient descent.
 
-    ``p = p - lr dp``
-
     Parameters
     ----------
     lr : float, optional
         Learning rate.
 
-    References
-    ----------
-    "Deep Learning from Scratch", section 6.1.2.
+    See Also
+    --------
+    fastnn.ops.sgd
     """
 
     def __init__(self, lr: float = 0.01) -> None:
-        self.lr = lr
+        self.lr = arguments.number("lr", lr)
 
     def update(self, params: Any, grads: Any) -> None:
         """
@@ -36,17 +38,218 @@ class SGD:
         Parameters
         ----------
         params, grads : dict or list of ndarray
-            The same keys, or the same length.
+            The same keys, or the same length; ValueError otherwise, and nothing has changed.
         """
-        for p, dp in _pairs(params, grads):
-            p -= self.lr * dp
+        sgd, lr = active().sgd, self.lr
+        for p, dp in _together(params, grads):
+            if p.flags.c_contiguous:
+                sgd(p, dp, lr, out=p)
+            else:
+                p[...] = sgd(p, dp, lr)
 
 
-def _pairs(params: Any, grads: Any) -> Iterator[tuple[Array, Array]]:
+class Momentum:
+    """
+    Gradient descent with momentum.
+
+    Parameters
+    ----------
+    lr : float, optional
+        Learning rate.
+    momentum : float, optional
+        What is kept of the velocity at each step.
+
+    Attributes
+    ----------
+    v : dict or list of ndarray, or None
+        The velocities, in the form of the parameters.
+
+    See Also
+    --------
+    fastnn.ops.momentum
+    """
+
+    def __init__(self, lr: float = 0.01, momentum: float = 0.9) -> None:
+        self.lr, self.momentum = arguments.number("lr", lr), arguments.number("momentum", momentum)
+        self.v: Any = None
+
+    def update(self, params: Any, grads: Any) -> None:
+        """Change every parameter in place: as `SGD.update`."""
+        if self.v is None:
+            self.v = _zeros(params)
+        for p, v, dp in _together(params, self.v, grads):
+            _step("momentum", (p, v), dp, self.lr, self.momentum)
+
+
+class Nesterov:
+    """
+    Nesterov's accelerated gradient.
+
+    Parameters
+    ----------
+    lr : float, optional
+        Learning rate.
+    momentum : float, optional
+        What is kept of the velocity at each step.
+
+    Attributes
+    ----------
+    v : dict or list of ndarray, or None
+        The velocities, in the form of the parameters.
+
+    Notes
+    -----
+    The volumes differ: a dict moves the parameters by the old velocity, as in volume 1, a list by the new one.
+
+    See Also
+    --------
+    fastnn.ops.nesterov
+    """
+
+    def __init__(self, lr: float = 0.01, momentum: float = 0.9) -> None:
+        self.lr, self.momentum = arguments.number("lr", lr), arguments.number("momentum", momentum)
+        self.v: Any = None
+
+    def update(self, params: Any, grads: Any) -> None:
+        """Change every parameter in place: as `SGD.update`."""
+        if self.v is None:
+            self.v = _zeros(params)
+        volume = 1 if isinstance(params, dict) else 2
+        for p, v, dp in _together(params, self.v, grads):
+            _step("nesterov", (p, v), dp, self.lr, self.momentum, volume)
+
+
+class AdaGrad:
+    """
+    AdaGrad: a learning rate for each number, which falls with the sum of its squared gradients.
+
+    Parameters
+    ----------
+    lr : float, optional
+        Learning rate.
+
+    Attributes
+    ----------
+    h : dict or list of ndarray, or None
+        The sums of the squared gradients, in the form of the parameters.
+
+    See Also
+    --------
+    fastnn.ops.adagrad
+    """
+
+    def __init__(self, lr: float = 0.01) -> None:
+        self.lr = arguments.number("lr", lr)
+        self.h: Any = None
+
+    def update(self, params: Any, grads: Any) -> None:
+        """Change every parameter in place: as `SGD.update`."""
+        if self.h is None:
+            self.h = _zeros(params)
+        for p, h, dp in _together(params, self.h, grads):
+            _step("adagrad", (p, h), dp, self.lr)
+
+
+class RMSprop:
+    """
+    RMSprop: as AdaGrad, with a mean that forgets in place of the sum.
+
+    Parameters
+    ----------
+    lr : float, optional
+        Learning rate.
+    decay_rate : float, optional
+        What is kept of the mean at each step.
+
+    Attributes
+    ----------
+    h : dict or list of ndarray, or None
+        The means of the squared gradients, in the form of the parameters.
+
+    See Also
+    --------
+    fastnn.ops.rmsprop
+    """
+
+    def __init__(self, lr: float = 0.01, decay_rate: float = 0.99) -> None:
+        self.lr, self.decay_rate = arguments.number("lr", lr), arguments.number("decay_rate", decay_rate)
+        self.h: Any = None
+
+    def update(self, params: Any, grads: Any) -> None:
+        """Change every parameter in place: as `SGD.update`."""
+        if self.h is None:
+            self.h = _zeros(params)
+        for p, h, dp in _together(params, self.h, grads):
+            _step("rmsprop", (p, h), dp, self.lr, self.decay_rate)
+
+
+class Adam:
+    """
+    Adam: momentum and RMSprop together, both corrected for their start at 0.
+
+    Parameters
+    ----------
+    lr : float, optional
+        Learning rate.
+    beta1, beta2 : float, optional
+        What is kept at each step of the means of the gradients and of their squares; from 0 to below 1.
+
+    Attributes
+    ----------
+    iter : int
+        Steps taken.
+    m, v : dict or list of ndarray, or None
+        The means, in the form of the parameters.
+
+    See Also
+    --------
+    fastnn.ops.adam
+    """
+
+    def __init__(self, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999) -> None:
+        self.lr = arguments.number("lr", lr)
+        self.beta1, self.beta2 = arguments.number("beta1", beta1, 0, 1), arguments.number("beta2", beta2, 0, 1)
+        self.iter = 0
+        self.m: Any = None
+        self.v: Any = None
+
+    def update(self, params: Any, grads: Any) -> None:
+        """Change every parameter in place: as `SGD.update`."""
+        if self.m is None:
+            self.m, self.v = _zeros(params), _zeros(params)
+        together = _together(params, self.m, self.v, grads)
+        self.iter += 1
+        for p, m, v, dp in together:
+            _step("adam", (p, m, v), dp, self.lr, self.beta1, self.beta2, self.iter)
+
+
+def _zeros(params: Any) -> Any:
     if isinstance(params, dict):
-        if params.keys() != grads.keys():
-            raise ValueError(f"params has the keys {[*params]}, but grads has {[*grads]}")
-        return ((params[key], grads[key]) for key in params)
-    if len(params) != len(grads):
-        raise ValueError(f"params has {len(params)} arrays, but grads has {len(grads)}")
-    return zip(params, grads, strict=True)
+        return {key: np.zeros(p.shape, p.dtype) for key, p in params.items()}
+    return [np.zeros(p.shape, p.dtype) for p in params]
+
+
+def _step(name: str, state: tuple[Array, ...], *args: Any) -> None:
+    op = getattr(ops, name)
+    if state[0].flags.c_contiguous:
+        op(*state, *args, out=state)
+    else:
+        for array, result in zip(state, op(*state, *args), strict=True):
+            array[...] = result
+
+
+def _together(params: Any, *others: Any) -> Iterator[tuple[Any, ...]]:
+    """Each parameter with what belongs to it, once everything is known to fit."""
+    if isinstance(params, dict):
+        for other in others:
+            if other.keys() != params.keys():
+                raise ValueError(f"params has the keys {[*params]}, but grads or the steps before have {[*other]}")
+        others = tuple([other[key] for key in params] for other in others)
+        params = list(params.values())
+    shapes = [p.shape for p in params]
+    for other in others:
+        if [array.shape for array in other] != shapes:
+            raise ValueError(
+                f"params has arrays of the shapes {shapes}, but grads or the steps before {[a.shape for a in other]}"
+            )
+    return zip(params, *others, strict=True)

@@ -1,63 +1,310 @@
-"""Training: gradient descent over mini-batches."""
+"""Training: gradient descent over batches, mini-batches, single samples or whatever an iterator gives."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import os
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastnn import arguments, progress
 from fastnn.arguments import Array
 from fastnn.networks import Sequential
+from fastnn.optimizers import SGD
 
-__all__ = ["count_steps", "descend"]
-
-
-def count_steps(N: int, *, batch_size: int, epochs: int) -> int:
-    """How many steps `descend` takes over N samples."""
-    return epochs * -(-N // batch_size)
+__all__ = ["Evaluation", "Trainer", "clip_grads", "mini_batches"]
 
 
-def descend(
-    network: Sequential,
-    optimizer: Any,
-    x: Array,
-    t: Array,
-    *,
-    batch_size: int,
-    epochs: int,
-    seed: int | None = None,
-) -> Iterator[Any]:
+class Evaluation(NamedTuple):
+    """What a network is worth after so many steps; NaN for what was not asked."""
+
+    step: int
+    train_accuracy: float
+    test_loss: float
+    test_accuracy: float
+
+
+def mini_batches(
+    x: Array, t: Array, batch_size: int, rng: np.random.Generator | None = None
+) -> Iterator[tuple[Array, Array]]:
     """
-    Train by mini-batch descent, one step for each value drawn from the iterator.
+    One pass over samples, in a new random order if there is an `rng`; the last batch takes what is left.
+
+    Every batch lies in the same memory as the one before.
+    """
+    N = len(x)
+    if batch_size >= N and rng is None:
+        yield x, t
+        return
+    order = np.arange(N) if rng is None else rng.permutation(N)
+    x_batch, t_batch = (np.empty((min(batch_size, N), *a.shape[1:]), a.dtype) for a in (x, t))
+    for first in range(0, N, batch_size):
+        chosen = order[first : first + batch_size]
+        n = len(chosen)
+        # "clip" spares take a copy of out; there is nothing to clip.
+        yield (
+            np.take(x, chosen, axis=0, out=x_batch[:n], mode="clip"),
+            np.take(t, chosen, axis=0, out=t_batch[:n], mode="clip"),
+        )
+
+
+def clip_grads(grads: list[Array], max_norm: float) -> float:
+    """
+    Scale gradients in place so that their common Euclidean norm is at most `max_norm`.
+
+    Returns
+    -------
+    float
+        The norm before.
+
+    References
+    ----------
+    "Deep Learning from Scratch 2", section 6.1.4.
+    """
+    norm = float(np.sqrt(sum(float(np.linalg.norm(g)) ** 2 for g in grads)))
+    if norm > max_norm:
+        for g in grads:
+            g *= max_norm / norm
+    return norm
+
+
+class Trainer:
+    """
+    Trains a network by gradient descent, and keeps the history.
 
     Parameters
     ----------
     network : Sequential
-    optimizer : object with ``update(params, grads)``
-    x : ndarray, shape (N, ...)
-    t : ndarray, length N
-    batch_size : int
-        Samples in a step; the last step of an epoch takes what is left.
-    epochs : int
-        Passes over the data, each in a new order.
+    optimizer : object with ``update(params, grads)``, optional
+        `SGD` if not given.
+    max_grad : float, optional
+        Gradients are scaled down to this norm where they exceed it.
+    callbacks : sequence of callables, optional
+        ``callback(trainer)``, called after every step; one that returns True ends the training.
     seed : int, optional
-        For the orders.
+        For the orders of the samples.
+    show : bool, optional
+        Show a progress bar where it takes long.
 
-    Yields
-    ------
-    loss : NumPy scalar
-        On the step's batch, before its update.
+    Attributes
+    ----------
+    losses : list of float
+        Of each step, on its batch, before its update.
+    evaluations : list of Evaluation
+    stopped : str or None
+        Why the training ended early: "interrupted", "callback" or "no improvement".
     """
-    if len(x) != len(t) or not len(x):
-        raise ValueError(f"x has {len(x)} samples and t has {len(t)}: they must be as many, and at least one")
-    if batch_size < 1 or epochs < 0:
-        raise ValueError(f"batch_size must be at least 1 and epochs at least 0, not {batch_size} and {epochs}")
-    rng = np.random.default_rng(seed)
-    for _ in range(epochs):
-        order = rng.permutation(len(x))
-        for first in range(0, len(x), batch_size):
-            batch = order[first : first + batch_size]
-            grads = network.gradient(x[batch], t[batch])
-            optimizer.update(network.params, grads)
-            yield network.loss_layer.loss
+
+    def __init__(
+        self,
+        network: Sequential,
+        optimizer: Any = None,
+        *,
+        max_grad: float | None = None,
+        callbacks: Iterable[Callable[[Trainer], Any]] = (),
+        seed: int | None = None,
+        show: bool = True,
+    ) -> None:
+        self.network = network
+        self.optimizer = SGD() if optimizer is None else optimizer
+        self.max_grad = None if max_grad is None else arguments.number("max_grad", max_grad, least=0)
+        self.callbacks = tuple(callbacks)
+        self.rng = np.random.default_rng(seed)
+        self.show = show
+        self.losses: list[float] = []
+        self.evaluations: list[Evaluation] = []
+        self.stopped: str | None = None
+
+    def step(self, x: Array, t: Array) -> float:
+        """
+        One step of descent on a batch or a single sample.
+
+        Returns
+        -------
+        float
+            The loss before the update.
+
+        Raises
+        ------
+        FloatingPointError
+            The loss is NaN; the parameters are as they were before the step.
+        """
+        loss, grads = self.network.loss_and_gradient(x, t)
+        value = float(loss)
+        if value != value:
+            raise FloatingPointError(f"the loss is NaN at step {len(self.losses)}: try a lower learning rate")
+        if self.max_grad is not None:
+            clip_grads(grads, self.max_grad)
+        self.optimizer.update(self.network.params, grads)
+        self.losses.append(value)
+        return value
+
+    def fit(
+        self,
+        x: Array,
+        t: Array,
+        *,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        shuffle: bool = True,
+        test: tuple[Array, Array] | None = None,
+        evaluate_every: int = 1,
+        patience: int | None = None,
+    ) -> Trainer:
+        """
+        Train on samples that are all at hand.
+
+        Parameters
+        ----------
+        x : ndarray, shape (N, ...)
+        t : ndarray, length N
+        batch_size : int, optional
+            Samples in a step: 1 is stochastic descent, N or None batch descent, what lies between mini-batch descent.
+        epochs : int, optional
+            Passes over the samples.
+        shuffle : bool, optional
+            Take them in a new order in each epoch.
+        test : (x, t), optional
+            Samples to evaluate on.
+        evaluate_every : int, optional
+            Epochs from one evaluation to the next; they are made if there is a `test`.
+        patience : int, optional
+            Stop after so many evaluations without a lower loss on the test; the parameters become those of the best.
+
+        Returns
+        -------
+        Trainer
+            Itself.
+        """
+        x, t = np.asarray(x), np.asarray(t)
+        N = len(x)
+        if N != len(t) or not N:
+            raise ValueError(f"x has {N} samples and t has {len(t)}: they must be as many, and at least one")
+        batch_size = N if batch_size is None else arguments.whole_number("batch_size", batch_size, 1, 2**63 - 1)
+        epochs = arguments.whole_number("epochs", epochs, 0, 2**63 - 1)
+        evaluate_every = arguments.whole_number("evaluate_every", evaluate_every, 1, 2**63 - 1)
+        if patience is not None:
+            patience = arguments.whole_number("patience", patience, 1, 2**63 - 1)
+            if test is None:
+                raise ValueError("patience needs a test to tell whether the network improves")
+        rng = self.rng if shuffle and batch_size < N else None
+        best = _Best(self.network.params, patience)
+
+        def batches() -> Iterator[tuple[Array, Array]]:
+            for epoch in range(1, epochs + 1):
+                yield from mini_batches(x, t, batch_size, rng)
+                if test is not None and epoch % evaluate_every == 0:
+                    self.evaluate((x, t), test)
+                    if best.is_past(self.evaluations[-1].test_loss):
+                        self.stopped = "no improvement"
+                        return
+
+        return self._descend(batches(), epochs * -(-N // batch_size))
+
+    def fit_samples(self, samples: Iterable[tuple[Any, Any]], *, steps: int | None = None) -> Trainer:
+        """
+        Online descent: train on what an iterator gives, one step each.
+
+        Parameters
+        ----------
+        samples : iterable of (x, t)
+            Single samples or batches.
+        steps : int, optional
+            Take no more than so many.
+
+        Returns
+        -------
+        Trainer
+            Itself.
+        """
+        if steps is not None:
+            samples = islice(samples, arguments.whole_number("steps", steps, 0, 2**63 - 1))
+        return self._descend(iter(samples), steps)
+
+    def evaluate(self, train: tuple[Array, Array], test: tuple[Array, Array]) -> Evaluation:
+        """Add an evaluation of the network as it is to `evaluations`."""
+        classes = hasattr(self.network.loss_layer, "accuracy")
+        accuracies = [self.network.accuracy(*part) if classes else float("nan") for part in (train, test)]
+        loss = float(self.network.loss(*test))
+        self.evaluations.append(Evaluation(len(self.losses), accuracies[0], loss, accuracies[1]))
+        return self.evaluations[-1]
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> None:
+        """Draw the history; needs matplotlib.  The picture is written to `path`, or shown without one."""
+        if path is None:
+            from matplotlib import pyplot
+
+            self._paint(pyplot.figure(figsize=(7, 4), layout="constrained"))
+            pyplot.show()
+        else:
+            from matplotlib.figure import Figure
+
+            figure = Figure(figsize=(7, 4), layout="constrained")
+            self._paint(figure)
+            figure.savefig(path, dpi=144)
+
+    def _descend(self, batches: Iterator[tuple[Any, Any]], total: int | None) -> Trainer:
+        self.stopped = None
+        first = len(self.losses)
+        try:
+            with progress.bar("training", total, show=self.show) as advanced:
+                for x, t in batches:
+                    loss = self.step(x, t)
+                    if self.callbacks and any([callback(self) for callback in self.callbacks]):
+                        self.stopped = "callback"
+                        break
+                    advanced(len(self.losses) - first, f"loss {loss:.4f}")
+        except KeyboardInterrupt:
+            # The history and the parameters are of use: whoever wants to end the program can press again.
+            self.stopped = "interrupted"
+        return self
+
+    def _paint(self, figure: Any) -> None:
+        axes = figure.subplots()
+        steps = np.arange(len(self.losses))
+        many = len(self.losses) > 200
+        axes.plot(steps, self.losses, color="tab:blue", alpha=0.3 if many else 1, lw=1, label="loss of each step")
+        if many:
+            width = len(self.losses) // 50
+            means = np.convolve(self.losses, np.full(width, 1 / width), "valid")
+            axes.plot(steps[width - 1 :], means, color="tab:blue", label=f"mean of {width} steps")
+        axes.set(xlabel="step", ylabel="loss", ylim=(0, None))
+        at = [e.step for e in self.evaluations]
+        handles = axes.get_lines()
+        if self.evaluations:
+            handles += axes.plot(at, [e.test_loss for e in self.evaluations], "k.-", label="loss on the test")
+        if self.evaluations and not np.isnan(self.evaluations[-1].test_accuracy):
+            right = axes.twinx()
+            right.set(ylabel="accuracy", ylim=(0, 1.02))
+            for name, values, color in (
+                ("training", [e.train_accuracy for e in self.evaluations], "tab:green"),
+                ("test", [e.test_accuracy for e in self.evaluations], "tab:red"),
+            ):
+                handles += right.plot(at, values, ".-", color=color, label=f"accuracy, {name}")
+        axes.legend(handles=list(handles), loc="center right")
+
+
+class _Best:
+    """The parameters at the lowest loss so far, for an early stop."""
+
+    def __init__(self, params: list[Array], patience: int | None) -> None:
+        self.params, self.patience = params, patience
+        self.loss, self.waited = np.inf, 0
+        self.kept: list[Array] = []
+
+    def is_past(self, loss: float) -> bool:
+        """Whether there was no lower loss for too long; the parameters are the best then."""
+        if self.patience is None:
+            return False
+        if loss < self.loss:
+            self.loss, self.waited = loss, 0
+            self.kept = [p.copy() for p in self.params]
+            return False
+        self.waited += 1
+        if self.waited < self.patience:
+            return False
+        for p, kept in zip(self.params, self.kept, strict=True):
+            p[...] = kept
+        return True

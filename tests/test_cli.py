@@ -69,7 +69,7 @@ def test_an_interrupt_is_one_line(monkeypatch, capsys):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli.training, "descend", interrupted)
+    monkeypatch.setattr(cli, "mini_batches", interrupted)
     assert cli.main(SHORT) == 130
     assert capsys.readouterr().err.splitlines() == ["fastnn compare: interrupted"]
 

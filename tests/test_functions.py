@@ -28,7 +28,7 @@ def test_squared_errors():
     assert fastnn.mean_squared_error(y, t) == 1.25
     for dtype, a, b in (("u1", 255, 0), ("i1", 100, -100), ("i4", 50000, 0), ("?", 1, 0)):
         assert fastnn.sum_squared_error(np.array([a], dtype), np.array([b], dtype)) == 0.5 * (a - b) ** 2
-    with pytest.raises(ValueError, match="y has shape"):
+    with pytest.raises(ValueError, match="t has shape"):
         fastnn.mean_squared_error(y, t[0])
     with pytest.raises(ValueError, match="y is empty"):
         fastnn.mean_squared_error([], [])

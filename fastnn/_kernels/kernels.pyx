@@ -1129,8 +1129,10 @@ cdef object array_or_none(object t):
 def mlp_gradient(x, t, *params, activation="relu", loss="softmax", eps=1e-7, out=None):
     cdef double e = epsilon(eps)
     cdef bint relu = activation == "relu"
-    arguments.one_of("activation", activation, ("relu", "sigmoid"))
-    arguments.one_of("loss", loss, ("softmax", "sigmoid", "identity"))
+    if not relu:
+        arguments.one_of("activation", activation, ("relu", "sigmoid"))
+    if loss != "softmax" and loss != "identity":
+        arguments.one_of("loss", loss, ("softmax", "sigmoid", "identity"))
     cdef cnp.ndarray a = plain("x", x)
     cdef cnp.ndarray W, y, dh, db, dW
     cdef cnp.npy_intp[2] shape
