@@ -8,7 +8,7 @@ import tempfile
 from math import prod
 from pathlib import Path
 
-from bench import peers
+from bench.environment import limit_threads
 
 parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
 parser.add_argument("--quick", action="store_true", help="fewer shapes, shorter batches, one thread")
@@ -18,18 +18,18 @@ parser.add_argument(
 parser.add_argument("--op", action="append", metavar="NAME", help="only this op (may be repeated)")
 parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE")
 parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the ops' figures, a PNG")
-parser.add_argument("--readme", action="store_true", help="put the table of one shape into README.md")
+parser.add_argument("--readme", action="store_true", help="put the tables into README.md")
 
 if __name__ == "__main__":
     options = parser.parse_args()
-    peers.limit_threads(options.threads)
+    limit_threads(options.threads)
 
 import numpy as np  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.progress import Progress  # noqa: E402
 
 import fastnn  # noqa: E402
-from bench import accuracy, layers, limits, measure, report  # noqa: E402
+from bench import accuracy, layers, limits, measure, peers, report, training  # noqa: E402
 from fastnn import ops  # noqa: E402
 from fastnn.backends import config  # noqa: E402
 from fastnn.optable import OPS  # noqa: E402
@@ -124,7 +124,9 @@ def main(options):
                     progress,
                 )
             )
-            figures["limits"] = list(progress.track(limits.all_of(available, pace), description="limits"))
+            figures["training"] = list(progress.track(training.rows(available, pace), description="training"))
+            figures["limits"] = list(training.figures(figures["training"]))
+            figures["limits"] += progress.track(limits.all_of(available, pace), description="limits")
             task = progress.add_task("accuracy", total=accuracy.COUNT)
             figures["accuracy"] = accuracy.rows(lambda: progress.advance(task))
     names = list(available)
@@ -133,13 +135,16 @@ def main(options):
     show_cells(console, rows, [*(["fastnn, 1 thread"] if several else []), *names], f"Ops, threads: {options.threads}")
     if "layers" in figures:
         show_cells(console, figures["layers"], names, "Layers, forward and backward")
+        console.print(report.training(figures["training"]))
         console.print(report.limits(figures["limits"]))
         console.print(report.accuracy(figures["accuracy"]))
         if not options.quick:
             figures["two threads"] = with_two_threads()
             show_cells(console, figures["two threads"]["ops"], ["fastnn, 1 thread", "PyTorch"], "Ops, threads: 2")
     if options.readme:
-        report.write_readme(report.markdown([*rows, *figures.get("layers", [])], names))
+        report.write_readme(report.markdown([*rows, *figures.get("layers", [])], names), "bench")
+        if "training" in figures:
+            report.write_readme(report.training_markdown(figures["training"]), "training")
     if options.plot:
         report.plot(rows, names, header, options.plot)
     if options.json:

@@ -14,14 +14,6 @@ from bench import numpy_layers
 EPS = 1e-7
 
 
-def limit_threads(threads):
-    """To be called before anything that starts threads is imported."""
-    for name in ("OMP", "OPENBLAS", "MKL", "NUMBA", "FASTNN"):
-        os.environ[f"{name}_NUM_THREADS"] = str(threads)
-    if threads == 1:
-        os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-
-
 def numpy_peer(op, args):
     """The layers as the books write them."""
     x, last_arg = args[0], args[-1]

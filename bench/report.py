@@ -7,7 +7,6 @@ import numpy as np
 from rich.table import Table
 
 README = Path(__file__).parents[1] / "README.md"
-BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 README_SHAPE = (256, 1024)
 COLOURS = {"NumPy layers": "C7", "PyTorch": "C1", "JAX": "C0", "Numba": "C2", "Thinc": "C4"}
 
@@ -86,10 +85,29 @@ def markdown(rows, names):
     return "\n".join(lines)
 
 
-def write_readme(text):
-    before, _, rest = README.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    README.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
+def training(rows):
+    contenders = list(rows[0]["seconds"])
+    made = Table(
+        "", *contenders, title="A training step: microseconds; in brackets how many times as long as the Trainer"
+    )
+    for row in rows:
+        ours = row["seconds"]["Trainer"]
+        made.add_row(row["what"], *(f"{1e6 * s:.3g} ({s / ours:.2f})" for s in row["seconds"].values()))
+    return made
+
+
+def training_markdown(rows):
+    contenders = list(rows[0]["seconds"])
+    lines = ["| step | " + " | ".join(contenders) + " |", "|---" + "|---:" * len(contenders) + "|"]
+    lines += [f"| {row['what']} | {' | '.join(f'{1e6 * s:.3g}' for s in row['seconds'].values())} |" for row in rows]
+    return "\n".join(lines)
+
+
+def write_readme(text, mark):
+    begin, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
+    before, _, rest = README.read_text().partition(begin)
+    _, _, after = rest.partition(end)
+    README.write_text(f"{before}{begin}\n{text}\n{end}{after}")
 
 
 def plot(rows, names, header, path):

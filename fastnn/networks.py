@@ -59,7 +59,10 @@ class Sequential:
 
     @property
     def params(self) -> list[Array]:
-        return [p for layer in self.layers for p in layer.params]
+        params: list[Array] = []
+        for layer in self.layers:
+            params += layer.params
+        return params
 
     @property
     def grads(self) -> list[Array]:
@@ -172,20 +175,20 @@ class _Plan:
         self.activation = known[0] if known and is_chain and different else ""
         self.params: list[Any] = []
         self.grads: tuple[Array, ...] = ()
-        self.dtype: Any = None
+        self.dtype: Any = None  # the parameters' common one, if they suit
 
     def suits(self, x: Any, t: Any, loss: str) -> bool:
         """Whether x, t and the parameters are what the op computes in one dtype and in place."""
         if not self.activation:
             return False
-        params = [p for layer in self.affines for p in layer.params]
+        params: list[Any] = []
+        for layer in self.affines:
+            params += layer.params
         if len(self.params) != len(params) or not all(map(is_, params, self.params)):
             self._look_again(params)
-        if self.dtype is None or type(x) is not np.ndarray or x.dtype != self.dtype:
+        if type(x) is not np.ndarray or x.dtype != self.dtype or not hasattr(t, "dtype"):
             return False
-        kind = getattr(t, "dtype", None)
-        labels = kind is not None and kind.kind in "iu" and t.ndim < x.ndim and loss != "identity"
-        return labels or kind == self.dtype
+        return t.dtype == self.dtype or (t.dtype.kind in "iu" and t.ndim < x.ndim and loss != "identity")
 
     def _look_again(self, params: list[Any]) -> None:
         """The parameters are other arrays: can the op write gradients for them?"""

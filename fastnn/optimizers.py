@@ -246,10 +246,12 @@ def _together(params: Any, *others: Any) -> Iterator[tuple[Any, ...]]:
                 raise ValueError(f"params has the keys {[*params]}, but grads or the steps before have {[*other]}")
         others = tuple([other[key] for key in params] for other in others)
         params = list(params.values())
-    shapes = [p.shape for p in params]
     for other in others:
-        if [array.shape for array in other] != shapes:
-            raise ValueError(
-                f"params has arrays of the shapes {shapes}, but grads or the steps before {[a.shape for a in other]}"
-            )
+        if len(other) != len(params):
+            raise ValueError(f"params has {len(params)} arrays, but grads or the steps before have {len(other)}")
+        for p, array in zip(params, other, strict=True):
+            if p.shape != array.shape:
+                raise ValueError(
+                    f"params has an array of shape {p.shape}, but grads or the steps before have {array.shape} there"
+                )
     return zip(params, *others, strict=True)

@@ -1191,6 +1191,21 @@ def mlp_gradient(x, t, *params, activation="relu", loss="softmax", eps=1e-7, out
 
 # ---------------------------------------------------------------- a step of an optimizer
 
+cdef inline bint is_step_in_place(object p, object dp, object out):
+    """The plain case of a step without state."""
+    return (
+        out is p
+        and PyArray_CheckExact(p)
+        and PyArray_CheckExact(dp)
+        and native(cnp.PyArray_TYPE(<cnp.ndarray> p))
+        and same_type(<cnp.ndarray> p, <cnp.ndarray> dp)
+        and PyArray_ISCARRAY(<cnp.ndarray> p)
+        and PyArray_ISCARRAY_RO(<cnp.ndarray> dp)
+        and PyArray_SAMESHAPE(<cnp.ndarray> p, <cnp.ndarray> dp)
+        and apart(<cnp.ndarray> p, <cnp.ndarray> dp)
+    )
+
+
 cdef list in_place(tuple names, tuple state, object dp, object out):
     """The arrays to change, which hold the state, and the gradient, all plain; None if the reference has to do it.
 
@@ -1255,7 +1270,7 @@ cdef void sgd_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize
 
 def sgd(p, dp, lr, *, out=None):
     cdef double rate = finite("lr", lr)
-    cdef list arrays = in_place(("p",), (p,), dp, (out,))
+    cdef list arrays = [p, dp] if is_step_in_place(p, dp, out) else in_place(("p",), (p,), dp, (out,))
     if arrays is None:
         return hand_over("sgd")(p, dp, lr, out=out)
     cdef Task task = of_step(arrays)

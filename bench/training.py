@@ -1,0 +1,147 @@
+"""A training step: fastnn's layers and its Trainer beside the NumPy layers, PyTorch eager and the products alone."""
+
+import numpy as np
+
+from bench import measure, numpy_layers
+from bench.limits import figure
+from fastnn import MLP, SGD, Affine, IdentityWithLoss, Relu, SoftmaxWithLoss, Trainer
+
+LR = 1e-15  # so small that the network stays as it is, however often it is timed
+# Sizes, batch, loss; then what is aimed at: the layers' speed over NumPy's by dtype, the Trainer's over NumPy's and
+# over PyTorch's, its time over that of the products.
+CASES = [
+    ((784, 50, 10), 100, "softmax", {"float32": 1.3, "float64": 1.15}, 1.6, 1.6, 1.15),
+    ((64, 32, 10), 10, "softmax", {}, 2.5, 10, None),
+    ((2, 10, 1), 1, "identity", {}, 4, 25, None),
+]
+
+
+def parameters(sizes, dtype):
+    rng = np.random.default_rng(0)
+    shapes = zip(sizes[:-1], sizes[1:], strict=True)
+    return [(rng.standard_normal(s) * s[0] ** -0.5).astype(dtype) for s in shapes], [
+        np.zeros(M, dtype) for M in sizes[1:]
+    ]
+
+
+class NumpyIdentityWithLoss:
+    def forward(self, x, t):
+        self.difference = x - t
+        return 0.5 * np.mean(self.difference**2)
+
+    def backward(self):
+        return self.difference / self.difference.size
+
+
+def by_hand(affine, relu, loss, Ws, bs, x, t):
+    """A step as the books' scripts make it; gives the gradient of the first bias, on which all else has a part."""
+    first, second = (affine(W, b) for W, b in zip(Ws, bs, strict=True))
+    between, last = relu(), loss()
+
+    def step():
+        last.forward(second.forward(between.forward(first.forward(x))), t)
+        first.backward(between.backward(second.backward(last.backward())))
+        for layer in (first, second):
+            layer.W -= LR * layer.dW
+            layer.b -= LR * layer.db
+        return first.db
+
+    return step
+
+
+def by_trainer(sizes, loss, Ws, bs, x, t):
+    network = MLP(sizes, loss=loss, dtype=x.dtype)
+    for p, given in zip(network.params, (a for pair in zip(Ws, bs, strict=True) for a in pair), strict=True):
+        p[...] = given
+    trainer = Trainer(network, SGD(LR), show=False)
+
+    def step():
+        trainer.step(x, t)
+        return network.grads[1]
+
+    return step
+
+
+def by_torch(sizes, loss, Ws, bs, x, t):
+    import torch
+    from torch.nn import functional
+
+    linear = [
+        torch.nn.Linear(D, M, dtype=torch.from_numpy(x).dtype) for D, M in zip(sizes[:-1], sizes[1:], strict=True)
+    ]
+    with torch.no_grad():
+        for layer, W, b in zip(linear, Ws, bs, strict=True):
+            layer.weight.copy_(torch.from_numpy(W.T))
+            layer.bias.copy_(torch.from_numpy(b))
+    network = torch.nn.Sequential(linear[0], torch.nn.ReLU(), linear[1])
+    optimizer = torch.optim.SGD(network.parameters(), lr=LR)
+    x, t = torch.from_numpy(x), torch.from_numpy(t)
+    criterion = {"softmax": functional.cross_entropy, "identity": lambda y, t: 0.5 * functional.mse_loss(y, t)}[loss]
+
+    def step():
+        optimizer.zero_grad()
+        criterion(network(x), t).backward()
+        optimizer.step()
+        return linear[0].bias.grad
+
+    return step
+
+
+def products(Ws, x):
+    """The five that a step cannot do without, into memory that is reused."""
+    h, y = np.dot(x, Ws[0]), np.dot(np.dot(x, Ws[0]), Ws[1])
+    dh, dWs = np.dot(y, Ws[1].T), [np.empty_like(W) for W in Ws]
+
+    def five():
+        np.dot(x, Ws[0], out=h)
+        np.dot(h, Ws[1], out=y)
+        np.dot(h.T, y, out=dWs[1])
+        np.dot(y, Ws[1].T, out=dh)
+        np.dot(x.T, dh, out=dWs[0])
+
+    return five
+
+
+def rows(peers, pace):
+    """Seconds a step by contender, for each case and dtype."""
+    for sizes, batch, loss, *_ in CASES:
+        for dtype in ("float32", "float64"):
+            rng = np.random.default_rng(1)
+            x = rng.standard_normal((batch, sizes[0])).astype(dtype)
+            if loss == "softmax":
+                t, last = rng.integers(0, sizes[-1], batch), (SoftmaxWithLoss, numpy_layers.SoftmaxWithLoss)
+            else:
+                t, last = (
+                    rng.standard_normal((batch, sizes[-1])).astype(dtype),
+                    (IdentityWithLoss, NumpyIdentityWithLoss),
+                )
+            made = [parameters(sizes, dtype) for _ in range(4)]
+            calls = {
+                "layers": by_hand(Affine, Relu, last[0], *made[0], x, t),
+                "Trainer": by_trainer(sizes, loss, *made[1], x, t),
+                "NumPy layers": by_hand(numpy_layers.Affine, numpy_layers.Relu, last[1], *made[2], x, t),
+            }
+            if "PyTorch" in peers:
+                calls["PyTorch"] = by_torch(sizes, loss, *made[3], x, t)
+            what = f"{'-'.join(map(str, sizes))}, batch {batch}, {dtype}"
+            expected = calls["NumPy layers"]()
+            for name, call in calls.items():
+                measure.assert_equal(call(), expected, np.dtype(dtype), f"{what}: {name}")
+            calls["products"] = products(made[0][0], x)
+            yield {"what": what, "seconds": measure.times(calls, **pace)}
+
+
+def figures(found):
+    """The same as figures beside their limits."""
+    cases = [(case, dtype) for case in CASES for dtype in ("float32", "float64")]
+    for ((_, _, _, layers, over_numpy, over_torch, over_products), dtype), row in zip(cases, found, strict=True):
+        s, what = row["seconds"], row["what"]
+        aims = [("layers", "NumPy layers", layers.get(dtype)), ("Trainer", "NumPy layers", over_numpy)]
+        aims += [("Trainer", "PyTorch", over_torch)] if "PyTorch" in s else []
+        for ours, theirs, limit in aims:
+            ratio = s[theirs] / s[ours]
+            met = None if limit is None else ratio >= limit
+            yield figure(f"{what}: {ours}, {theirs} over it", ratio, "", f">= {limit}" if limit else "", met)
+        if over_products:
+            ratio = s["Trainer"] / s["products"]
+            yield figure(f"{what}: Trainer over the products", ratio, "", f"<= {over_products}", ratio <= over_products)
