@@ -40,8 +40,11 @@ class SGD:
         params, grads : dict or list of ndarray
             The same keys, or the same length; ValueError otherwise, and nothing has changed.
         """
+        if isinstance(params, dict):
+            params, grads = _in_order(params, grads)
+        _check(params, grads)
         sgd, lr = active().sgd, self.lr
-        for p, dp in _together(params, grads):
+        for p, dp in zip(params, grads, strict=True):
             if p.flags.c_contiguous:
                 sgd(p, dp, lr, out=p)
             else:
@@ -238,20 +241,30 @@ def _step(name: str, state: tuple[Array, ...], *args: Any) -> None:
             array[...] = result
 
 
+def _in_order(params: Any, *others: Any) -> tuple[Any, ...]:
+    """Dicts as lists in one order; lists as they are."""
+    if not isinstance(params, dict):
+        return params, *others
+    for other in others:
+        if other.keys() != params.keys():
+            raise ValueError(f"params has the keys {[*params]}, but grads or the steps before have {[*other]}")
+    return tuple([each[key] for key in params] for each in (params, *others))
+
+
+def _check(params: Any, other: Any) -> None:
+    """Before anything is changed: are there as many arrays, of the same shapes?"""
+    if len(other) != len(params):
+        raise ValueError(f"params has {len(params)} arrays, but grads or the steps before have {len(other)}")
+    for p, array in zip(params, other):  # noqa: B905, the lengths are known by now
+        if p.shape != array.shape:
+            raise ValueError(
+                f"params has an array of shape {p.shape}, but grads or the steps before have {array.shape} there"
+            )
+
+
 def _together(params: Any, *others: Any) -> Iterator[tuple[Any, ...]]:
     """Each parameter with what belongs to it, once everything is known to fit."""
-    if isinstance(params, dict):
-        for other in others:
-            if other.keys() != params.keys():
-                raise ValueError(f"params has the keys {[*params]}, but grads or the steps before have {[*other]}")
-        others = tuple([other[key] for key in params] for other in others)
-        params = list(params.values())
-    for other in others:
-        if len(other) != len(params):
-            raise ValueError(f"params has {len(params)} arrays, but grads or the steps before have {len(other)}")
-        for p, array in zip(params, other, strict=True):
-            if p.shape != array.shape:
-                raise ValueError(
-                    f"params has an array of shape {p.shape}, but grads or the steps before have {array.shape} there"
-                )
-    return zip(params, *others, strict=True)
+    arrays = _in_order(params, *others)
+    for other in arrays[1:]:
+        _check(arrays[0], other)
+    return zip(*arrays, strict=True)

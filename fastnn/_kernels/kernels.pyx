@@ -671,6 +671,12 @@ def softmax_cross_entropy_and_grad(x, t, dout=1.0, *, eps=1e-7, out=None):
     return loss_of(&task, pieces, a), dx
 
 
+cdef bint are_probabilities(cnp.ndarray t):
+    if cnp.PyArray_TYPE(t) == cnp.NPY_FLOAT32:
+        return loops.are_probabilities(in32(cnp.PyArray_DATA(t), 0), cnp.PyArray_SIZE(t))
+    return loops.are_probabilities(in64(cnp.PyArray_DATA(t), 0), cnp.PyArray_SIZE(t))
+
+
 cdef cnp.ndarray plain_values(str name, cnp.ndarray y, object t, bint binary=False):
     """t in y's shape and dtype, probabilities if `binary`, or None if the reference has to do it."""
     cdef cnp.ndarray array
@@ -680,7 +686,7 @@ cdef cnp.ndarray plain_values(str name, cnp.ndarray y, object t, bint binary=Fal
         and PyArray_ISCARRAY_RO(<cnp.ndarray> t)
         and PyArray_SAMESHAPE(<cnp.ndarray> t, y)
         and cnp.PyArray_SIZE(y)
-        and not binary
+        and (not binary or are_probabilities(<cnp.ndarray> t))
     ):
         return <cnp.ndarray> t
     array = arguments.binary_targets(name, y, t) if binary else arguments.values(name, y, t)
@@ -982,40 +988,52 @@ cdef void relu_backward_from_output_part(
         loops.relu_backward_from_output(in64(k.x, first), out64(k.y, first), last - first)
 
 
+cdef inline cnp.ndarray as_matrix(cnp.ndarray x, Py_ssize_t N, Py_ssize_t K):
+    return x if cnp.PyArray_NDIM(x) == 2 else x.reshape(N, K)
+
+
 cdef int multiply(cnp.ndarray h, cnp.ndarray W, cnp.ndarray y, Py_ssize_t N) except -1:
     """y = h W, of N rows."""
     cdef Py_ssize_t K = cnp.PyArray_DIM(W, 0), M = cnp.PyArray_DIM(W, 1)
+    cdef void* a = cnp.PyArray_DATA(h)
+    cdef void* b = cnp.PyArray_DATA(W)
+    cdef void* c = cnp.PyArray_DATA(y)
     if N * K * M > SMALL:
-        product(h if cnp.PyArray_NDIM(h) == 2 else h.reshape(N, K), W, y)
+        product(as_matrix(h, N, K), W, y)
     elif cnp.PyArray_TYPE(W) == cnp.NPY_FLOAT32:
-        loops.small_product(in32(cnp.PyArray_DATA(h), 0), in32(cnp.PyArray_DATA(W), 0), out32(cnp.PyArray_DATA(y), 0), N, K, M)
+        loops.small_product(in32(a, 0), in32(b, 0), out32(c, 0), N, K, M)
     else:
-        loops.small_product(in64(cnp.PyArray_DATA(h), 0), in64(cnp.PyArray_DATA(W), 0), out64(cnp.PyArray_DATA(y), 0), N, K, M)
+        loops.small_product(in64(a, 0), in64(b, 0), out64(c, 0), N, K, M)
     return 0
 
 
 cdef int multiply_xt(cnp.ndarray h, cnp.ndarray dy, cnp.ndarray dW, Py_ssize_t N) except -1:
     """dW = h^T dy, of N rows each."""
     cdef Py_ssize_t K = cnp.PyArray_DIM(dW, 0), M = cnp.PyArray_DIM(dW, 1)
+    cdef void* a = cnp.PyArray_DATA(h)
+    cdef void* b = cnp.PyArray_DATA(dy)
+    cdef void* c = cnp.PyArray_DATA(dW)
     if N * K * M > SMALL:
-        h = h if cnp.PyArray_NDIM(h) == 2 else h.reshape(N, K)
-        product(cnp.PyArray_Transpose(h, NULL), dy if cnp.PyArray_NDIM(dy) == 2 else dy.reshape(N, M), dW)
+        product(cnp.PyArray_Transpose(as_matrix(h, N, K), NULL), as_matrix(dy, N, M), dW)
     elif cnp.PyArray_TYPE(dW) == cnp.NPY_FLOAT32:
-        loops.small_product_xt(in32(cnp.PyArray_DATA(h), 0), in32(cnp.PyArray_DATA(dy), 0), out32(cnp.PyArray_DATA(dW), 0), N, K, M)
+        loops.small_product_xt(in32(a, 0), in32(b, 0), out32(c, 0), N, K, M)
     else:
-        loops.small_product_xt(in64(cnp.PyArray_DATA(h), 0), in64(cnp.PyArray_DATA(dy), 0), out64(cnp.PyArray_DATA(dW), 0), N, K, M)
+        loops.small_product_xt(in64(a, 0), in64(b, 0), out64(c, 0), N, K, M)
     return 0
 
 
 cdef int multiply_wt(cnp.ndarray dy, cnp.ndarray W, cnp.ndarray dh, Py_ssize_t N) except -1:
     """dh = dy W^T, of N rows."""
     cdef Py_ssize_t K = cnp.PyArray_DIM(W, 0), M = cnp.PyArray_DIM(W, 1)
+    cdef void* a = cnp.PyArray_DATA(dy)
+    cdef void* b = cnp.PyArray_DATA(W)
+    cdef void* c = cnp.PyArray_DATA(dh)
     if N * K * M > SMALL:
-        product(dy if cnp.PyArray_NDIM(dy) == 2 else dy.reshape(N, M), cnp.PyArray_Transpose(W, NULL), dh)
+        product(as_matrix(dy, N, M), cnp.PyArray_Transpose(W, NULL), dh)
     elif cnp.PyArray_TYPE(W) == cnp.NPY_FLOAT32:
-        loops.small_product_wt(in32(cnp.PyArray_DATA(dy), 0), in32(cnp.PyArray_DATA(W), 0), out32(cnp.PyArray_DATA(dh), 0), N, K, M)
+        loops.small_product_wt(in32(a, 0), in32(b, 0), out32(c, 0), N, K, M)
     else:
-        loops.small_product_wt(in64(cnp.PyArray_DATA(dy), 0), in64(cnp.PyArray_DATA(W), 0), out64(cnp.PyArray_DATA(dh), 0), N, K, M)
+        loops.small_product_wt(in64(a, 0), in64(b, 0), out64(c, 0), N, K, M)
     return 0
 
 
@@ -1134,7 +1152,7 @@ def mlp_gradient(x, t, *params, activation="relu", loss="softmax", eps=1e-7, out
     if loss != "softmax" and loss != "identity":
         arguments.one_of("loss", loss, ("softmax", "sigmoid", "identity"))
     cdef cnp.ndarray a = plain("x", x)
-    cdef cnp.ndarray W, y, dh, db, dW
+    cdef cnp.ndarray W, y, dh
     cdef cnp.npy_intp[2] shape
     cdef Py_ssize_t N, layer, last = len(params) // 2 - 1
     cdef tuple batch = None
@@ -1248,7 +1266,9 @@ cdef list in_place(tuple names, tuple state, object dp, object out):
 
 
 cdef inline double finite(str name, object number) except? -1:
-    return number if type(number) is float and -INFINITY < <double> number < INFINITY else arguments.number(name, number)
+    if type(number) is float and -INFINITY < <double> number < INFINITY:
+        return number
+    return arguments.number(name, number)
 
 
 cdef inline Task of_step(list arrays):

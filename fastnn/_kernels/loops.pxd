@@ -645,10 +645,12 @@ cdef inline Sum sigmoid_cross_entropy(
 
 
 cdef inline bint are_probabilities(const real* t, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i, good = 0
-    for i in range(n):
-        good += 0 <= t[i] <= 1
-    return good == n
+    """IN t (n,)."""
+    cdef Py_ssize_t i
+    for i in range(n):  # scalar: stops at the first that is none
+        if not 0 <= t[i] <= 1:
+            return False
+    return True
 
 
 cdef inline Sum squared_error(const real* y, const real* t, Py_ssize_t n) noexcept nogil:

@@ -220,7 +220,7 @@ cdef cnp.ndarray large(int ndim, cnp.npy_intp* shape, int type_num):
 
 
 def copy(x):
-    """A C-contiguous copy of an array, in memory from the cache if it is large; a scalar, which cannot change, itself."""
+    """A C-contiguous copy of an array, in memory from the cache if it is large; of a scalar, which is final, itself."""
     if not isinstance(x, cnp.ndarray):
         return x
     if cnp.PyArray_NBYTES(x) < LARGE:
