@@ -1303,7 +1303,8 @@ cdef void momentum_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_
     cdef const Task* k = <const Task*> task
     if k.single:
         loops.momentum(
-            in32(k.x, first), <float> k.factor, <float> k.constants[0], out32(k.y, first), out32(k.y2, first), last - first
+            in32(k.x, first), <float> k.factor, <float> k.constants[0],
+            out32(k.y, first), out32(k.y2, first), last - first
         )
     else:
         loops.momentum(in64(k.x, first), k.factor, k.constants[0], out64(k.y, first), out64(k.y2, first), last - first)
@@ -1325,8 +1326,8 @@ cdef void nesterov_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_
     cdef double squared = k.constants[0] * k.constants[0], ahead = (1 + k.constants[0]) * k.factor
     if k.single:
         loops.nesterov(
-            in32(k.x, first), <float> k.factor, <float> k.constants[0], <float> squared, <float> ahead, k.constants[1] == 1,
-            out32(k.y, first), out32(k.y2, first), last - first
+            in32(k.x, first), <float> k.factor, <float> k.constants[0], <float> squared, <float> ahead,
+            k.constants[1] == 1, out32(k.y, first), out32(k.y2, first), last - first
         )
     else:
         loops.nesterov(
@@ -1375,7 +1376,8 @@ cdef void rmsprop_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_s
         )
     else:
         loops.rmsprop(
-            in64(k.x, first), k.factor, k.constants[0], 1 - k.constants[0], out64(k.y, first), out64(k.y2, first), last - first
+            in64(k.x, first), k.factor, k.constants[0], 1 - k.constants[0],
+            out64(k.y, first), out64(k.y2, first), last - first
         )
 
 
