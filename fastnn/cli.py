@@ -8,6 +8,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
@@ -17,6 +18,7 @@ import numpy as np
 
 from fastnn import data, profiling
 from fastnn.backends import backends, config, get_backend, use_backend
+from fastnn.examples import EXAMPLES
 from fastnn.networks import MLP
 from fastnn.optable import LOSS_CURVE, LOSS_CURVE_STEPS
 from fastnn.optimizers import SGD
@@ -56,11 +58,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"%(prog)s {version('fastnn-kernels')}")
     commands = parser.add_subparsers(dest="command", required=True)
     _add_compare(commands.add_parser("compare", help="train with NumPy and with the kernels, and compare"))
+    _add_example(commands.add_parser("example", help="run an example, or list them"))
     arguments = parser.parse_args(argv)
     try:
         return int(arguments.run(arguments))
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.split(".")[0] not in ("rich", "sklearn"):
+        if error.name is None or error.name.split(".")[0] not in ("matplotlib", "rich", "sklearn"):
             raise
         return _fail(f'fastnn {arguments.command} needs its demo extra: pip install "fastnn-kernels[demo]"')
     except (OSError, ValueError) as error:
@@ -114,6 +117,25 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
     parser.set_defaults(run=_compare)
+
+
+def _add_example(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Run an example: it prints its figures and writes its pictures. Without a name, list them."
+    parser.add_argument("name", nargs="?", choices=EXAMPLES, metavar="NAME", help=f"one of {', '.join(EXAMPLES)}")
+    parser.add_argument("--list", action="store_true", help="list the examples, one line each")
+    parser.add_argument("--folder", type=Path, default=Path(), metavar="PATH", help="for the pictures (here)")
+    parser.set_defaults(run=_example)
+
+
+def _example(arguments: argparse.Namespace) -> int:
+    if arguments.list or arguments.name is None:
+        for name, what in EXAMPLES.items():
+            print(f"{name:<12}{what}")
+        return 0
+    if not arguments.folder.is_dir():
+        raise ValueError(f"--folder: {arguments.folder} is not a folder")
+    import_module(f"fastnn.examples.{arguments.name}").main(arguments.folder)
+    return 0
 
 
 def _compare(arguments: argparse.Namespace) -> int:

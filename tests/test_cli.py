@@ -110,9 +110,17 @@ def test_missing_data_is_one_line(tmp_path, capsys):
     assert capsys.readouterr().err.splitlines() == [f"fastnn compare: {tmp_path / 'nowhere'} does not exist"]
 
 
-@pytest.mark.parametrize("missing", ["rich", "sklearn"])
-def test_without_the_demo_extra_one_line_says_what_to_install(missing):
-    code = f"import sys; sys.modules[{missing!r}] = None; from fastnn.cli import main; sys.exit(main(['compare']))"
+@pytest.mark.parametrize(
+    "command, missing",
+    [
+        (["compare"], "rich"),
+        (["compare"], "sklearn"),
+        (["example", "layers"], "sklearn"),
+        (["example", "layers"], "matplotlib"),
+    ],
+)
+def test_without_the_demo_extra_one_line_says_what_to_install(command, missing):
+    code = f"import sys; sys.modules[{missing!r}] = None; from fastnn.cli import main; sys.exit(main({command}))"
     run = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert run.returncode == 2
     assert len(run.stderr.splitlines()) == 1 and 'pip install "fastnn-kernels[demo]"' in run.stderr

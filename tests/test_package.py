@@ -40,8 +40,14 @@ ORDER = [
     "training",
     "data",
     "profiling",
-    "cli",
     "__init__",
+    "examples",
+    "examples.gradients",
+    "examples.graph",
+    "examples.layers",
+    "examples.regression",
+    "examples.volume2",
+    "cli",
     "__main__",
 ]
 
@@ -67,6 +73,7 @@ def test_modules_import_only_what_stands_above_them():
     sources = {p.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", "."): p for p in PACKAGE.glob("*.py")}
     sources |= {f"_kernels.{p.stem}": p for p in PACKAGE.glob("_kernels/*.pxd")}
     sources |= {f"_kernels.{p.stem}": p for p in PACKAGE.glob("_kernels/*.pyx")}
+    sources |= {f"examples.{p.stem}".removesuffix(".__init__"): p for p in PACKAGE.glob("examples/*.py")}
     assert set(sources) <= set(ORDER)
     for name, path in sources.items():
         imported = python_imports(path) if path.suffix == ".py" else cython_imports(path)
@@ -93,7 +100,7 @@ def test_the_package_is_the_installed_one():
 def test_the_wheel_holds_what_it_should_and_nothing_else():
     files = {f.as_posix() for f in importlib.metadata.files("fastnn-kernels") if "__pycache__" not in f.as_posix()}
     inside = {f.removeprefix("fastnn/") for f in files if f.startswith("fastnn/")}
-    assert {"py.typed", "_kernels/loops.pxd", "_kernels/vmath.pxd", "_kernels/cpu.pyi"} <= inside
+    assert {"py.typed", "_kernels/loops.pxd", "_kernels/vmath.pxd", "_kernels/cpu.pyi", "examples/layers.py"} <= inside
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     built = {f.removesuffix(suffix) for f in inside if f.endswith(suffix)}
     expected = {"x86_64_v2", "x86_64_v3", "x86_64_v4"} if cpu.instruction_sets() != ("generic",) else {"generic"}
