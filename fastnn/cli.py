@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastnn import data, profiling
+from fastnn import data, dropin, profiling
 from fastnn.backends import backends, config, get_backend, use_backend
 from fastnn.examples import EXAMPLES
 from fastnn.networks import MLP
@@ -59,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     _add_compare(commands.add_parser("compare", help="train with NumPy and with the kernels, and compare"))
     _add_example(commands.add_parser("example", help="run an example, or list them"))
+    _add_run(commands.add_parser("run", help="run a script with fastnn's layers in place of its own"))
     arguments = parser.parse_args(argv)
     try:
         return int(arguments.run(arguments))
@@ -274,3 +275,23 @@ def _table(reference: Run, compiled: Run, differences: Any) -> Table:
 
 def _ratio(before: float, after: float) -> tuple[str, str, str]:
     return f"{before:.1f}", f"{after:.1f}", f"{before / after:.2f}"
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Run a Python script as it is. What it and the modules beside it define under the names of fastnn's layers, "
+        "functions and optimizers is tried beside fastnn's and replaced where the two agree. The exit code is the "
+        "script's."
+    )
+    parser.add_argument("--no-verify", action="store_true", help="compare signatures only, run nothing side by side")
+    parser.add_argument("--quiet", action="store_true", help="do not say what was replaced and what was left")
+    parser.add_argument("script", help="the script; what follows is for it")
+    parser.add_argument("args", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    code, findings = dropin.run_script(arguments.script, arguments.args, verify=not arguments.no_verify)
+    if not arguments.quiet:
+        print("fastnn run:", *(findings or ["nothing of fastnn's names was found"]), sep="\n  ", file=sys.stderr)
+    return code

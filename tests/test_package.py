@@ -41,6 +41,8 @@ ORDER = [
     "data",
     "profiling",
     "__init__",
+    "trials",
+    "dropin",
     "examples",
     "examples.gradients",
     "examples.graph",
