@@ -293,5 +293,6 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     code, findings = dropin.run_script(arguments.script, arguments.args, verify=not arguments.no_verify)
     if not arguments.quiet:
-        print("fastnn run:", *(findings or ["nothing of fastnn's names was found"]), sep="\n  ", file=sys.stderr)
+        found = list(map(str, findings)) or ["nothing was found under a name that fastnn has too"]
+        print("fastnn run:", *found, sep="\n  ", file=sys.stderr)
     return code

@@ -272,7 +272,8 @@ def run_script(path: str | os.PathLike[str], argv: Sequence[str], *, verify: boo
         return ours
 
     main = ModuleType("__main__")
-    main.__dict__.update({"__file__": path, "__builtins__": __builtins__, HOOK: chosen})
+    file = os.path.abspath(path)
+    main.__dict__.update({"__file__": file, "__builtins__": __builtins__, HOOK: chosen})
     kept = sys.argv, sys.path[:], sys.modules.get("__main__")
     sys.argv = [path, *argv]
     folder = os.path.dirname(os.path.realpath(path))
@@ -283,7 +284,7 @@ def run_script(path: str | os.PathLike[str], argv: Sequence[str], *, verify: boo
     sys.modules["__main__"] = main
     sys.meta_path.insert(0, finder)
     try:
-        code = compile(_marked(ast.parse(source, path)), path, "exec")
+        code = compile(_marked(ast.parse(source, file)), file, "exec")
         exec(code, main.__dict__)
         return 0, finder.findings
     except SystemExit as leaving:
@@ -291,7 +292,7 @@ def run_script(path: str | os.PathLike[str], argv: Sequence[str], *, verify: boo
     except BaseException as error:
         # As the interpreter shows it, without the frames of this module.
         trace = error.__traceback__
-        while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+        while trace is not None and trace.tb_frame.f_code.co_filename in (__file__, ast.__file__):
             trace = trace.tb_next
         traceback.print_exception(type(error), error, trace)
         return 130 if isinstance(error, KeyboardInterrupt) else 1, finder.findings
