@@ -101,6 +101,8 @@ def number(name: str, value: float, least: float = -np.inf, below: float = np.in
     """A finite number as a float, from `least` to below `below`."""
     if not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{name} must be a number, not {value!r}")
+    if isinstance(value, np.longdouble):  # which may lie between the largest float and infinity
+        value = float(value)
     if not least <= value < below or value == -np.inf:
         bounds = f" of at least {least:g}" if least > -np.inf else ""
         bounds += f" and below {below:g}" if below < np.inf else ""
@@ -206,7 +208,8 @@ def step(state: dict[str, npt.ArrayLike], dp: npt.ArrayLike) -> tuple[tuple[Arra
         same_shape(name, array, "p", p)
     gradient = numeric("dp", dp)
     same_shape("dp", gradient, "p", p)
-    return tuple(arrays.values()), gradient
+    # The square of a small integer would wrap around.
+    return tuple(arrays.values()), gradient.astype(np.result_type(p, gradient), copy=False)
 
 
 def step_outputs(out: Any, state: tuple[Array, ...], dp: Array) -> tuple[Any, ...]:

@@ -461,7 +461,7 @@ def sigmoid_cross_entropy(
             of_1, of_0 = np.maximum(-z, 0) + rest, np.maximum(z, 0) + rest
         else:
             # 1 - y would have lost the digits of a small probability.
-            of_1, of_0 = -np.log(_wide(y + eps)), -np.log(_wide(sigmoid(-_numbers(x)) + eps))
+            of_1, of_0 = -np.log(_wide(y + eps)), -np.log(_wide(sigmoid(-_floating(x)) + eps))
         terms = np.where(wide == 0, 0, wide * of_1) + np.where(wide == 1, 0, (1 - wide) * of_0)
     loss = (_wide_sum(terms) / x.size).astype(np.result_type(y, t))
     if out is not None:
@@ -570,7 +570,8 @@ def _mean_difference(y: Array, t: Array, dout: Any, out: Array | None) -> Array:
 
 def _difference(y: Array, t: Array) -> Array:
     if not y.dtype.kind == t.dtype.kind == "f":  # a difference of integers can leave their range
-        y, t = y.astype(np.float64), t.astype(np.float64)
+        wide = np.result_type(y, t, np.float64)
+        y, t = y.astype(wide), t.astype(wide)
     return np.asarray(y - t)
 
 
