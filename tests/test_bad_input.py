@@ -161,3 +161,279 @@ def test_a_row_is_needed(kernels, name):
 def test_a_bias_may_be_a_row(kernels):
     a = np.arange(6.0).reshape(2, 3)
     np.testing.assert_array_equal(kernels.add_bias(a, np.array([[1.0, 2.0, 3.0]])), a + [1, 2, 3], strict=True)
+
+
+# ---------------------------------------------------------------- losses element by element
+
+BINARY = ["sigmoid_cross_entropy", "sigmoid_cross_entropy_backward"]
+ONE_BY_ONE = [*BINARY, "mean_squared_error", "mean_squared_error_backward"]
+every_float = pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+
+
+@pytest.mark.parametrize("name", BINARY)
+@every_float
+def test_classes_that_are_neither_0_nor_1(kernels, name, dtype):
+    y = np.full((2, 2), 0.5, dtype)
+    for t, where in (
+        ([[0, 1], [2, 3]], r"t\[1, 0\] is 2, which is neither"),
+        (np.array([[0, 1], [1, -1]], np.int8), r"t\[1, 1\] is -1, which is neither"),
+        (np.array([[255, 1], [1, 0]], np.uint8), r"t\[0, 0\] is 255, which is neither"),
+    ):
+        refused(kernels, name, (y, t), IndexError, where)
+    refused(kernels, name, (y[:, :1], np.array([1, 7])), IndexError, r"t\[1, 0\] is 7")
+
+
+@pytest.mark.parametrize("name", BINARY)
+@every_float
+def test_targets_that_are_no_probabilities(kernels, name, dtype):
+    y = np.full(3, 0.5, dtype)
+    for bad in (1.5, -0.25, np.nan, np.inf, -np.inf):
+        for target_dtype in (np.float16, np.float32, np.float64):
+            t = np.array([0, 1, bad], target_dtype)
+            refused(kernels, name, (y, t), ValueError, r"t\[2\] is .*, which is not a probability from 0 to 1")
+
+
+@pytest.mark.parametrize("name", ONE_BY_ONE)
+@every_float
+def test_targets_of_another_shape(kernels, name, dtype):
+    y = np.full((4, 3), 0.5, dtype)
+    for shape in ((4,), (3, 4), (4, 3, 1, 1), (1, 4, 3), (), (0,), (4, 1), (12,)):
+        refused(kernels, name, (y, np.zeros(shape, dtype)), ValueError, "t has shape .* they must be the same")
+    refused(kernels, name, (y, None), TypeError, "t must be an array of real numbers")
+    refused(kernels, name, (y, y * 1j), TypeError, "t must be an array of real numbers")
+    refused(kernels, name, (None, y), TypeError, "must be an array of real numbers")
+
+
+@pytest.mark.parametrize("name", ONE_BY_ONE)
+def test_a_mean_of_nothing(kernels, name):
+    for shape in ((0,), (0, 3), (3, 0)):
+        refused(kernels, name, (np.zeros(shape), np.zeros(shape)), ValueError, "is empty")
+
+
+@pytest.mark.parametrize("name", BINARY)
+def test_a_binary_loss_needs_a_dimension(kernels, name):
+    refused(kernels, name, (np.float64(0.5), 1), ValueError, "at least 1 dimension")
+
+
+def test_numbers_of_the_losses_element_by_element(kernels):
+    y = np.full(4, 0.5)
+    for eps, error in ((-1, ValueError), (np.nan, ValueError), ("1", TypeError), (None, TypeError)):
+        refused(kernels, "sigmoid_cross_entropy", (y, y), error, "eps must be", eps=eps)
+    for name in ("sigmoid_cross_entropy_backward", "mean_squared_error_backward"):
+        refused(kernels, name, (y, y, np.ones(4)), ValueError, "dout must be a single number")
+        refused(kernels, name, (y, y, "1"), TypeError, "dout must be an array of real numbers")
+
+
+@pytest.mark.parametrize("name", [n for n in ONE_BY_ONE if n != "mean_squared_error"])
+def test_an_output_beside_the_values(kernels, name):
+    y, t = np.full(8, 0.5), np.full(8, 0.25)
+    for out in (np.zeros(7), np.zeros((8, 1)), np.zeros(16)[::2]):
+        refused(kernels, name, (y, t), ValueError, "out (has shape|must be C-contiguous)", out=out)
+        assert not out.any()
+    refused(kernels, name, (y, t), TypeError, "out has dtype", out=np.zeros(8, np.float32))
+    memory = np.full(9, 0.5)
+    refused(kernels, name, (memory[:8], t), ValueError, "out overlaps an input", out=memory[1:])
+    refused(kernels, name, (y, memory[:8]), ValueError, "out overlaps", out=memory[1:])
+    np.testing.assert_array_equal(memory, np.full(9, 0.5))
+
+
+# ---------------------------------------------------------------- a perceptron
+
+
+def perceptron(dtype=np.float64):
+    W1, W2 = np.linspace(-1, 1, 12, dtype=dtype).reshape(3, 4), np.linspace(1, -1, 8, dtype=dtype).reshape(4, 2)
+    return [np.ones((5, 3), dtype), np.array([0, 1, 1, 0, 1]), W1, np.zeros(4, dtype), W2, np.zeros(2, dtype)]
+
+
+def replaced(args, position, value):
+    return [*args[:position], value, *args[position + 1 :]]
+
+
+PERCEPTRON = {
+    "x of another width": (0, np.ones((5, 4)), ValueError, r"x has shape \(5, 4\), but W .* needs 3"),
+    "x of strings": (0, np.array([["a"] * 3] * 5), TypeError, "x must be an array of real numbers"),
+    "too few labels": (1, np.array([0, 1]), ValueError, r"t has shape \(2,\)"),
+    "a label too large": (1, np.array([0, 1, 2, 0, 0]), IndexError, r"t\[2\] is 2"),
+    "a negative label": (1, np.array([0, 1, 1, 0, -1]), IndexError, r"t\[4\] is -1"),
+    "float labels": (1, np.zeros(5), TypeError, "integers, not of dtype float64"),
+    "no labels": (1, None, TypeError, "t must be an array of real numbers"),
+    "ragged labels": (1, [[1], [1, 2]], ValueError, "t is not an array"),
+    "W of one dimension": (2, np.ones(3), ValueError, "W must have two dimensions"),
+    "W of three dimensions": (2, np.ones((1, 3, 4)), ValueError, "W must have two dimensions"),
+    "W is None": (2, None, TypeError, "W must be an array of real numbers"),
+    "a wide b": (3, np.ones(5), ValueError, r"b has shape \(5,\), but W .* needs \(4,\)"),
+    "b is a column": (3, np.ones((4, 1)), ValueError, r"b has shape \(4, 1\)"),
+    "b is a number": (3, np.float64(1), ValueError, r"b has shape \(\)"),
+    "a chain that breaks": (4, np.ones((5, 2)), ValueError, r"x has shape \(5, 4\), but W of shape \(5, 2\)"),
+    "complex W": (4, np.ones((4, 2)) * 1j, TypeError, "W must be an array of real numbers"),
+}
+
+
+@pytest.mark.parametrize("kind", PERCEPTRON)
+def test_perceptrons(kernels, kind):
+    position, value, error, match = PERCEPTRON[kind]
+    refused(kernels, "mlp_gradient", replaced(perceptron(), position, value), error, match)
+
+
+def test_the_number_of_parameters(kernels):
+    args = perceptron()
+    for count in (2, 3, 5):
+        match = f"a weight and a bias for each layer, not {count - 2} array"
+        refused(kernels, "mlp_gradient", args[:count], ValueError, match)
+
+
+NAMES = ["tanh", "", "ReLU", None, 1, b"relu", ("relu",), np.array(["relu"]), np.array("softmax")]
+
+
+@pytest.mark.parametrize("bad", NAMES, ids=repr)
+def test_unknown_activations_and_losses(kernels, bad):
+    refused(kernels, "mlp_gradient", perceptron(), ValueError, "activation must be one of relu, ", activation=bad)
+    refused(kernels, "mlp_gradient", perceptron(), ValueError, "loss must be one of softmax, sigmoid", loss=bad)
+
+
+def test_eps_and_targets_of_a_perceptron(kernels):
+    args = perceptron()
+    for eps, error in ((-1e-7, ValueError), (np.inf, ValueError), ("0", TypeError)):
+        refused(kernels, "mlp_gradient", args, error, "eps must be", eps=eps)
+    for t, error, match in (
+        (np.full((5, 2), 2), IndexError, "neither class 0 nor class 1"),
+        (np.full((5, 2), np.nan), ValueError, "not a probability"),
+        (np.zeros(5), ValueError, "they must be the same"),
+    ):
+        refused(kernels, "mlp_gradient", replaced(args, 1, t), error, match, loss="sigmoid")
+    refused(kernels, "mlp_gradient", replaced(args, 1, np.zeros(5)), ValueError, "must be the same", loss="identity")
+    for name in ("softmax", "sigmoid", "identity"):
+        nothing = [np.ones((0, 3)), np.zeros((0, 2)), *args[2:]]
+        refused(kernels, "mlp_gradient", nothing, ValueError, "is empty", loss=name)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_outputs_of_a_perceptron(kernels, dtype):
+    args = perceptron(dtype)
+    params = args[2:]
+    for wrong, error, match in (
+        (tuple(np.zeros_like(p) for p in params[:3]), TypeError, "out must be a tuple of 4"),
+        ([np.zeros_like(p) for p in params], TypeError, "out must be a tuple of 4 .*, not list"),
+        (np.zeros_like(params[0]), TypeError, "out must be a tuple of 4 .*, not ndarray"),
+    ):
+        refused(kernels, "mlp_gradient", args, error, match, out=wrong)
+    for i, p in enumerate(params):
+        others = [np.full_like(q, 7) for q in params]
+        for wrong, error, match in (
+            (np.zeros((*p.shape, 1), dtype), ValueError, "has shape"),
+            (np.zeros(p.shape, np.float16), TypeError, "has dtype"),
+            ("out", TypeError, "must be a NumPy array"),
+            (p, ValueError, rf"overlaps params\[{i}\]"),
+            (others[i - 1], ValueError, "has shape|overlaps"),
+        ):
+            given = tuple(replaced(others, i, wrong))
+            refused(kernels, "mlp_gradient", args, error, rf"out\[\d\] {match}", out=given)
+            assert all((array == 7).all() for array in given if array is not wrong)
+
+
+def test_outputs_of_a_perceptron_apart_from_its_arguments(kernels):
+    x = np.ones((3, 3))
+    t, W, b = np.eye(3), np.ones((3, 3)), np.zeros(3)
+    memory = np.zeros(12)
+    for name, out in (
+        ("x", (x, None)),
+        ("t", (t, None)),
+        (r"params\[0\]", (W, None)),
+        (r"params\[1\]", (None, b)),
+        (r"params\[0\]", (None, W[1])),
+        (r"out\[0\]", (memory[:9].reshape(3, 3), memory[8:11])),
+    ):
+        refused(kernels, "mlp_gradient", (x, t, W, b), ValueError, rf"out\[.\] overlaps {name}", out=out)
+    assert not memory.any()
+
+
+# ---------------------------------------------------------------- optimizers
+
+STEPS = {
+    "sgd": (1, (0.1,)),
+    "momentum": (2, (0.1, 0.9)),
+    "nesterov": (2, (0.1, 0.9, 2)),
+    "adagrad": (2, (0.1,)),
+    "rmsprop": (2, (0.1, 0.9)),
+    "adam": (3, (0.1, 0.9, 0.99, 2)),
+}
+every_step = pytest.mark.parametrize("name", STEPS)
+
+
+def step_arguments(name, dtype=np.float64):
+    arrays, constants = STEPS[name]
+    return [*(np.linspace(0.1, i + 1, 12, dtype=dtype) for i in range(arrays + 1)), *constants]
+
+
+@every_step
+@every_float
+def test_arrays_of_a_step(kernels, name, dtype):
+    args = step_arguments(name, dtype)
+    arrays = STEPS[name][0]
+    for i in range(arrays + 1):
+        for wrong in (np.ones(11, dtype), np.ones((12, 1), dtype), dtype(1)):
+            refused(kernels, name, replaced(args, i, wrong), ValueError, "has shape .* they must be the same")
+        for wrong in (None, np.ones(12) * 1j, np.array(["a"] * 12)):
+            refused(kernels, name, replaced(args, i, wrong), TypeError, "must be an array of real numbers")
+    refused(kernels, name, replaced(args, 0, np.ones(12, int)), TypeError, "p must be an array of floats")
+    for i in range(1, arrays):
+        for wrong in (np.ones(12, int), np.ones(12, np.longdouble)):
+            refused(kernels, name, replaced(args, i, wrong), TypeError, "must be of p's dtype")
+
+
+@every_step
+def test_numbers_of_a_step(kernels, name):
+    args = step_arguments(name)
+    first = STEPS[name][0] + 1
+    for i in range(first, len(args)):
+        word = "(lr|momentum|decay_rate|beta1|beta2|iter|volume) must be a (whole )?number, not"
+        for bad in ("0.1", None, 1j, np.array([0.1]), [0.1]):
+            refused(kernels, name, replaced(args, i, bad), TypeError, word)
+        for bad in (np.nan, np.inf, -np.inf, 10**400, -(10**400), np.longdouble("1e4000")):
+            if type(args[i]) is float:
+                refused(kernels, name, replaced(args, i, bad), ValueError, "must be a finite number|is too large")
+            elif type(bad) is not int:
+                refused(kernels, name, replaced(args, i, bad), TypeError, "must be a whole number")
+    if name == "adam":
+        for i in (first + 1, first + 2):
+            for bad in (-0.1, 1, 1.0, 2, np.longdouble(1) - np.finfo(np.longdouble).eps):
+                refused(kernels, name, replaced(args, i, bad), ValueError, "beta. must be .* at least 0 and below 1")
+        for bad in (0, -1, 2**63):
+            refused(kernels, name, replaced(args, first + 3, bad), ValueError, "iter must be from 1")
+    if name == "nesterov":
+        for bad in (0, 3):
+            refused(kernels, name, replaced(args, first + 2, bad), ValueError, "volume must be from 1 to 2")
+
+
+@every_step
+@every_float
+def test_outputs_of_a_step(kernels, name, dtype):
+    args = step_arguments(name, dtype)
+    arrays = STEPS[name][0]
+    dp = args[arrays]
+    others = [np.full(12, 7, dtype) for _ in range(arrays)]
+    wrongs = [
+        (np.full(11, 7, dtype), ValueError, "has shape"),
+        (np.full(12, 7, np.longdouble), TypeError, "has dtype"),
+        (np.full(24, 7, dtype)[::2], ValueError, "must be C-contiguous"),
+        (dp, ValueError, "overlaps another array"),
+        ([7.0] * 12, TypeError, "must be a NumPy array"),
+    ]
+    for i in range(arrays):
+        for wrong, error, match in wrongs:
+            given = replaced(others, i, wrong)
+            out = tuple(given) if arrays > 1 else given[0]
+            refused(kernels, name, args, error, rf"out(\[{i}\])? {match}", out=out)
+            assert all((array == 7).all() for array in given if array is not wrong)
+        memory = np.linspace(0.1, 1, 13, dtype=dtype)
+        for position in range(arrays + 1):  # one element beside what is read
+            out = tuple(replaced(others, i, memory[1:])) if arrays > 1 else memory[1:]
+            refused(kernels, name, replaced(args, position, memory[:12]), ValueError, "out.* overlaps", out=out)
+            np.testing.assert_array_equal(memory, np.linspace(0.1, 1, 13, dtype=dtype))
+    if arrays > 1:
+        for out in ([*others], others[0], tuple(others[:1]), (*others, None)):
+            refused(kernels, name, args, TypeError, f"out must be a tuple of {arrays} arrays or None", out=out)
+        swapped = (args[1], args[0], *args[2:arrays])
+        refused(kernels, name, args, ValueError, r"out\[0\] overlaps", out=swapped)
+        same = (others[0],) * arrays
+        refused(kernels, name, args, ValueError, r"out\[1\] overlaps", out=same)
