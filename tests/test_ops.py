@@ -549,3 +549,216 @@ def test_infinities_in_sums(kernels, dtype):
 @pytest.mark.parametrize("rows", [3, 5, 7, 12, 15, 16, 31, 40, 64])
 def test_a_bias_gradient_of_few_rows_and_many_columns(kernels, rng, dtype, rows):
     check(kernels, OPS["bias_grad"], OPS["bias_grad"].example(rng, (rows, 50000), dtype))
+
+
+# ---------------------------------------------------------------- optimizers
+
+every_step = pytest.mark.parametrize("op", [OPS[name] for name in STEPS], ids=lambda op: op.name)
+
+
+@every_step
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (7,), (33,), (5, 34), (300, 301)])
+def test_a_step_in_place_is_the_step(module, rng, op, dtype, shape):
+    args = [a.astype(dtype) if isinstance(a, np.ndarray) else a for a in op.example(rng, (1, *shape), np.float64)]
+    args = [a[0, ...] if isinstance(a, np.ndarray) else a for a in args]
+    before = [np.array(a) for a in args]
+    expected = as_tuple(run(module, op, args))
+    for a, b in zip(args, before, strict=True):
+        np.testing.assert_array_equal(a, b, strict=True)
+    state = args[: op.outs]
+    if not shape:
+        state = [np.array(a) for a in state]
+    results = as_tuple(run(module, op, [*state, *args[op.outs :]], out=as_out(op, state)))
+    for result, array, value in zip(results, state, expected, strict=True):
+        assert result is array
+        assert array.tobytes() == np.asarray(value).tobytes()
+    np.testing.assert_array_equal(args[op.outs], before[op.outs], strict=True)
+
+
+@every_step
+@every_dtype
+def test_a_step_into_memory_of_its_own_or_its_old_place(module, rng, op, dtype):
+    args = op.example(rng, (5, 33), dtype)
+    expected = as_tuple(run(module, op, args))
+    for i in range(op.outs):
+        state = [a.copy() for a in args[: op.outs]]
+        out = [None] * op.outs
+        out[i] = state[i]
+        if op.outs == 1:
+            assert run(module, op, [*state, *args[1:]], out=state[0]) is state[0]
+            continue
+        results = run(module, op, [*state, *args[op.outs :]], out=tuple(out))
+        assert results[i] is state[i]
+        for k, (result, value) in enumerate(zip(results, expected, strict=True)):
+            np.testing.assert_array_equal(result, value)
+            if k != i:
+                assert result is not state[k]
+                np.testing.assert_array_equal(state[k], args[k])
+    fresh = [np.full_like(a, 7) for a in args[: op.outs]]
+    for result, array, value in zip(
+        as_tuple(run(module, op, args, out=as_out(op, fresh))), fresh, expected, strict=True
+    ):
+        assert result is array
+        np.testing.assert_array_equal(array, value)
+
+
+@every_step
+@every_dtype
+def test_a_step_in_place_beside_any_gradient(module, rng, op, dtype):
+    args = op.example(rng, (6, 34), dtype)
+    expected = as_tuple(run(module, op, args))
+    lists = [("list", args[op.outs].tolist())] if dtype is np.float64 else []
+    for name, dp in [*layouts(args[op.outs]), *lists]:
+        state = [a.copy() for a in args[: op.outs]]
+        run(module, op, [*state, dp, *args[op.outs + 1 :]], out=as_out(op, state))
+        for array, value in zip(state, expected, strict=True):
+            np.testing.assert_array_equal(array, value, err_msg=name)
+        np.testing.assert_array_equal(dp, args[op.outs])
+
+
+@every_step
+def test_a_gradient_of_another_dtype(kernels, rng, op):
+    for dtype, other in ((np.float32, np.float64), (np.float64, np.float32), (np.float32, np.int8)):
+        args = list(op.example(rng, (5, 9), dtype))
+        args[op.outs] = args[op.outs].astype(other)
+        expected = as_tuple(run(reference, op, args))
+        for result, value in zip(as_tuple(run(kernels, op, args)), expected, strict=True):
+            assert result.dtype == dtype
+            np.testing.assert_array_equal(result, value)
+        run(kernels, op, args, out=as_out(op, args[: op.outs]))
+        for array, value in zip(args[: op.outs], expected, strict=True):
+            np.testing.assert_array_equal(array, value)
+
+
+@every_step
+@every_dtype
+def test_special_values_of_a_step(kernels, op, dtype):
+    values = specials(dtype)
+    with np.errstate(all="ignore"):
+        p, dp = np.repeat(values, len(values)), np.tile(values, len(values))
+        for kept in values[values >= 0]:
+            args = [p, *(np.full_like(p, kept) for _ in range(op.outs - 1)), dp]
+            check(kernels, op, [*args, *op.example(np.random.default_rng(0), (1,), dtype)[op.outs + 1 :]])
+
+
+def test_nesterov_of_both_volumes(module, rng):
+    p, v, dp = rng.standard_normal((3, 4, 9))
+    for volume in (1, 2):
+        updated, velocity = module.nesterov(p, v, dp, 0.1, 0.9, volume)
+        np.testing.assert_allclose(velocity, 0.9 * v - 0.1 * dp, rtol=1e-14)
+        old_or_new = v if volume == 1 else velocity
+        np.testing.assert_allclose(updated, p + 0.81 * old_or_new - 0.19 * dp, rtol=1e-13, atol=1e-15)
+
+
+# ---------------------------------------------------------------- a perceptron in one call
+
+
+def perceptron(rng, sizes, dtype):
+    params = []
+    for D, M in zip(sizes[:-1], sizes[1:], strict=True):
+        params += [(rng.standard_normal((D, M)) / D**0.5).astype(dtype), rng.standard_normal(M).astype(dtype)]
+    return params
+
+
+def targets(rng, loss, shape, dtype):
+    """Of every kind that goes with outputs of this shape."""
+    labels = rng.integers(0, shape[-1], shape[:-1])
+    soft = rng.random(shape)
+    if loss == "softmax":
+        yield from (labels, labels.astype(np.uint8), np.asarray(labels).tolist(), np.eye(shape[-1])[labels])
+        yield from (np.eye(shape[-1], dtype=dtype)[labels], (soft / soft.sum(axis=-1, keepdims=True)).astype(dtype))
+    elif loss == "sigmoid":
+        yield from (soft < 0.5, (soft < 0.5).astype(np.uint8), (soft < 0.5).astype(dtype), soft.astype(dtype), soft)
+    else:
+        yield from (soft.astype(dtype), soft, (5 * soft).astype(int), soft.tolist())
+
+
+def assert_same_gradients(kernels, x, t, params, **kwargs):
+    expected = reference.mlp_gradient(x, t, *params, **kwargs)
+    results = kernels.mlp_gradient(x, t, *params, **kwargs)
+    assert len(results) == len(params) + 1
+    for a, b in zip(results, expected, strict=True):
+        assert type(a) is type(b) and a.dtype == b.dtype and np.shape(a) == np.shape(b)
+        eps = np.finfo(params[0].dtype).eps
+        np.testing.assert_allclose(a, b, rtol=0, atol=100 * eps * max(1, np.max(np.abs(b), initial=0)))
+    out = tuple(np.full(g.shape, 7, g.dtype) for g in results[1:])
+    for a, given, b in zip(kernels.mlp_gradient(x, t, *params, out=out, **kwargs)[1:], out, results[1:], strict=True):
+        assert a is given
+        np.testing.assert_array_equal(a, b)
+
+
+@every_dtype
+@pytest.mark.parametrize("loss", ["softmax", "sigmoid", "identity"])
+@pytest.mark.parametrize("activation", ["relu", "sigmoid"])
+@pytest.mark.parametrize("sizes", [(4, 3), (4, 5, 3), (4, 7, 5, 3), (4, 1, 1)])
+@pytest.mark.parametrize("shape", [(4,), (1, 4), (6, 4), (6, 2, 2), (2, 3, 4)])
+def test_a_perceptron_of_any_samples(kernels, rng, dtype, loss, activation, sizes, shape):
+    params, x = perceptron(rng, sizes, dtype), rng.standard_normal(shape).astype(dtype)
+    batch = shape[:1] if shape == (6, 2, 2) else shape[:-1]
+    for t in targets(rng, loss, (*batch, sizes[-1]), dtype):
+        for eps in (1e-7, 0):
+            assert_same_gradients(kernels, x, t, params, activation=activation, loss=loss, eps=eps)
+
+
+@every_dtype
+@pytest.mark.parametrize("loss", ["softmax", "sigmoid", "identity"])
+@pytest.mark.parametrize("activation", ["relu", "sigmoid"])
+@pytest.mark.parametrize(
+    "sizes, N", [((64, 50, 10), 50), ((300, 200, 100, 10), 64), ((9, 500, 2), 1), ((2, 3, 1), 999)]
+)
+def test_a_perceptron_of_large_products(kernels, rng, dtype, loss, activation, sizes, N):
+    params, x = perceptron(rng, sizes, dtype), rng.standard_normal((N, sizes[0])).astype(dtype)
+    if (
+        activation == "relu"
+    ):  # on either side of 0 the two agree, but a sum near 0 may have another sign in another order
+        x[...] = np.round(x * 4) / 4
+        params = [(np.round(p * 64) / 64).astype(dtype) for p in params]
+    t = next(iter(targets(rng, loss, (N, sizes[-1]), dtype)))
+    assert_same_gradients(kernels, x, t, params, activation=activation, loss=loss)
+
+
+@every_dtype
+def test_a_perceptron_of_every_small_size(kernels, rng, dtype):
+    for N, D, H, C in np.ndindex(4, 4, 10, 4):
+        params, x = perceptron(rng, (D + 1, H + 1, C + 1), dtype), rng.standard_normal((N + 1, D + 1)).astype(dtype)
+        assert_same_gradients(kernels, x, rng.integers(0, C + 1, N + 1), params)
+
+
+@every_dtype
+def test_a_perceptron_of_layers_of_no_width(kernels, dtype):
+    x, nothing = np.ones((2, 3), dtype), np.ones(0, dtype)
+    params = [np.ones((3, 0), dtype), nothing, np.ones((0, 2), dtype), np.ones(2, dtype)]
+    assert_same_gradients(kernels, x, np.array([0, 1]), params)
+    assert_same_gradients(kernels, x[:, :0], np.array([0, 1]), params[2:])
+
+
+def test_a_perceptron_beside_nan_and_infinity(kernels, rng):
+    params = perceptron(rng, (3, 4, 2), np.float64)
+    for bad in (np.nan, np.inf, -np.inf):
+        x = rng.standard_normal((5, 3))
+        x[1, 1] = bad
+        for activation in ("relu", "sigmoid"):
+            args = x, np.array([0, 1, 1, 0, 1]), *params
+            with np.errstate(all="ignore"):
+                results = kernels.mlp_gradient(*args, activation=activation)
+                expected = reference.mlp_gradient(*args, activation=activation)
+            for a, b in zip(results, expected, strict=True):
+                np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-15)
+
+
+class SlyLabels:
+    """Makes the weights shorter while the labels are being read from it."""
+
+    def __init__(self, params):
+        self.params = params
+
+    def __array__(self, dtype=None, copy=None):
+        self.params[0].resize((1, 1), refcheck=False)
+        return np.array([0, 1])
+
+
+def test_parameters_that_change_while_labels_are_read(module):
+    params = [np.ones((300, 2)), np.zeros(2)]
+    with pytest.raises(ValueError, match=r"W of shape \(1, 1\)|x has shape|b has shape"):
+        module.mlp_gradient(np.ones((2, 300)), SlyLabels(params), *params)
