@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import Affine, CrossEntropyError, Relu, Sigmoid, Softmax, SoftmaxWithLoss
+from fastnn import (
+    Affine,
+    CrossEntropyError,
+    IdentityWithLoss,
+    Relu,
+    Sigmoid,
+    SigmoidWithLoss,
+    Softmax,
+    SoftmaxWithLoss,
+)
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -335,3 +344,149 @@ def test_a_large_output_is_the_callers_own(backend, rng, name):
     kept = layer.out
     second = layer.forward(2 * x)
     assert (first == 7).all() and not np.shares_memory(second, layer.out) and kept is not layer.out
+
+
+# ---------------------------------------------------------------- output activations with their losses
+
+LOSS_LAYERS = [SoftmaxWithLoss, SigmoidWithLoss, IdentityWithLoss]
+BINARY = [np.array([0, 1, 1, 0]), np.array([[0], [1], [1], [0]], np.uint8), np.array([False, True, True, False])]
+
+
+@pytest.mark.parametrize("t", [*BINARY, np.array([0.0, 1.0, 0.25, 0.5])])
+@pytest.mark.parametrize("shape", [(4,), (4, 1)])
+def test_gradients_of_sigmoid_with_loss(rng, t, shape):
+    x, layer = rng.standard_normal(shape), SigmoidWithLoss(eps=0)
+    layer.forward(x, t)
+    np.testing.assert_array_equal(layer.y, fastnn.sigmoid(x))
+    assert layer.t is t
+    analytic = layer.backward(1.5)
+    np.testing.assert_allclose(analytic, 1.5 * (layer.y - t.reshape(shape)) / 4, rtol=1e-15)
+    np.testing.assert_allclose(analytic, numerical(lambda: 1.5 * layer.forward(x, t), x), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (4, 1), (4, 3)])
+def test_gradients_of_identity_with_loss(rng, shape):
+    x, t, layer = np.asarray(rng.standard_normal(shape)), rng.standard_normal(shape), IdentityWithLoss()
+    assert layer.forward(x, t) == pytest.approx(np.mean((x - t) ** 2) / 2, rel=1e-14)
+    analytic = layer.backward(1.5)
+    np.testing.assert_allclose(analytic, 1.5 * (x - t) / x.size, rtol=1e-15)
+    np.testing.assert_allclose(analytic, numerical(lambda: 1.5 * layer.forward(x, t), x), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i4", "i8", "f4", "f8"])
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_softmax_with_loss_of_probabilities(rng, dtype, one_hot):
+    x, labels = rng.standard_normal((4, 3)), np.array([0, 2, 1, 1])
+    if dtype.startswith("f") and not one_hot:
+        dtype = "i2"
+    t = (np.eye(3)[labels] if one_hot else labels).astype(dtype)
+    y = fastnn.softmax(x)
+    layer, whole = SoftmaxWithLoss(from_logits=False), SoftmaxWithLoss()
+    assert layer.forward(y, t) == pytest.approx(whole.forward(x, t), rel=1e-14)
+    assert layer.loss == layer.forward(y, t) and layer.y is y
+    np.testing.assert_allclose(layer.backward(), (y - np.eye(3)[labels]) / 4, rtol=1e-15)
+    np.testing.assert_allclose(layer.backward(2), whole.backward(2), rtol=1e-13)
+    # The gradient is that of the logits, through a softmax made before.
+    exact = SoftmaxWithLoss(from_logits=False, eps=0)
+    g = numerical(lambda: exact.forward(fastnn.softmax(x), t), x)
+    np.testing.assert_allclose(layer.backward(), g, rtol=1e-6, atol=1e-9)
+    np.testing.assert_array_equal(y, fastnn.softmax(x))
+
+
+def test_a_column_of_labels_beside_probabilities():
+    y = np.array([[0.2, 0.8], [0.5, 0.5]])
+    layer = SoftmaxWithLoss(from_logits=False)
+    layer.forward(y, np.array([[1], [0]]))
+    np.testing.assert_allclose(layer.backward(), [[0.1, -0.1], [-0.25, 0.25]])
+
+
+def test_pairings_give_the_difference(rng):
+    # Each output activation with its own loss: (y - t) / N, and of a regression with M outputs / (N M).
+    x, labels = rng.standard_normal((5, 2)), rng.integers(0, 2, 5)
+    one_hot = np.eye(2)[labels]
+    for layer, t, y, size in (
+        (SoftmaxWithLoss(), labels, fastnn.softmax(x), 5),
+        (SigmoidWithLoss(), one_hot, fastnn.sigmoid(x), 10),
+        (IdentityWithLoss(), one_hot, x, 10),
+    ):
+        layer.forward(x, t)
+        np.testing.assert_allclose(layer.backward(), (y - one_hot) / size, rtol=1e-14)
+
+
+def test_two_classes_by_sigmoid_or_softmax(rng):
+    x, t = rng.standard_normal(6), rng.integers(0, 2, 6)
+    both = np.stack([np.zeros(6), x], axis=1)
+    sigmoid, softmax = SigmoidWithLoss(eps=0), SoftmaxWithLoss(eps=0)
+    assert sigmoid.forward(x, t) == pytest.approx(softmax.forward(both, t), rel=1e-13)
+    np.testing.assert_allclose(sigmoid.backward(), softmax.backward()[:, 1], rtol=1e-12, atol=1e-16)
+    assert sigmoid.accuracy(x, t) == softmax.accuracy(both, t)
+
+
+def test_a_single_sample_of_each_loss():
+    for layer, x, t in (
+        (SoftmaxWithLoss(), [0.1, 0.7, 0.2], 1),
+        (SigmoidWithLoss(), [0.3], 1),
+        (SigmoidWithLoss(), [0.3], [1]),
+        (IdentityWithLoss(), [0.3], 1.0),
+        (IdentityWithLoss(), 0.3, 1.0),
+    ):
+        loss = layer.forward(x, t)
+        assert isinstance(loss, np.float64) and loss == layer.loss
+        assert layer.backward().shape == np.shape(x)
+
+
+def test_accuracy_of_softmax_with_loss():
+    x, t = np.array([[3.0, 1, 2], [0, 1, 0], [0, 0, 5], [1, 0, 0]]), np.array([0, 1, 2, 2])
+    layer = SoftmaxWithLoss()
+    for labels in (t, t.tolist(), t.astype(np.uint8), t[:, np.newaxis], np.eye(3)[t], np.eye(3, dtype=int)[t]):
+        assert layer.accuracy(x, labels) == 0.75
+    assert layer.accuracy(x[0], 0) == 1 and layer.accuracy(x.tolist(), t) == 0.75
+    with pytest.raises(IndexError, match=r"t\[2\] is 3"):
+        layer.accuracy(x, [0, 1, 3, 2])
+    with pytest.raises(ValueError, match="t has shape"):
+        layer.accuracy(x, [0, 1])
+    with pytest.raises(ValueError, match="is empty"):
+        layer.accuracy(x[:0], t[:0])
+    assert layer.y is None and layer.loss is None
+
+
+def test_accuracy_of_sigmoid_with_loss():
+    x, layer = np.array([[2.0], [-3.0], [0.5], [-0.1]]), SigmoidWithLoss()
+    for t in ([1, 0, 0, 0], [[1], [0], [0], [0]], [True, False, False, False], [0.9, 0.0, 0.2, 0.4]):
+        assert layer.accuracy(x, t) == 0.75
+        assert layer.accuracy(x[:, 0], t) == 0.75
+    assert layer.accuracy(x.tolist(), [0, 1, 1, 1]) == 0.25
+    for t, error in (([0, 2, 0, 0], IndexError), ([0.0, 1.5, 0, 0], ValueError), ([0, 1], ValueError)):
+        with pytest.raises(error):
+            layer.accuracy(x, t)
+
+
+def test_regression_has_no_accuracy():
+    assert not hasattr(IdentityWithLoss(), "accuracy")
+
+
+@pytest.mark.parametrize("layer_class", LOSS_LAYERS)
+def test_loss_layers_keep_what_the_last_good_forward_gave(rng, layer_class):
+    layer, x = layer_class(), rng.standard_normal((4, 3))
+    with pytest.raises(RuntimeError, match="before forward"):
+        layer.backward()
+    assert layer.params == [] and layer.grads == []
+    t = np.eye(3)[[0, 1, 2, 0]]
+    loss, dx = layer.forward(x, t), layer.backward()
+    for bad in (np.zeros((3, 3)), None):
+        with pytest.raises((ValueError, TypeError)):
+            layer.forward(x, bad)
+    assert layer.loss == loss and layer.t is t
+    np.testing.assert_array_equal(layer.backward(), dx)
+    before = x.copy()
+    layer.backward()[...] = 77
+    np.testing.assert_array_equal(layer.backward(), dx)
+    np.testing.assert_array_equal(x, before)
+
+
+@pytest.mark.parametrize("layer_class", LOSS_LAYERS)
+def test_dtypes_of_loss_layers(layer_class):
+    x, t = np.zeros((2, 2), np.float32), np.eye(2, dtype=np.float32)
+    layer = layer_class()
+    assert type(layer.forward(x, t)) is np.float32 and layer.backward().dtype == np.float32
+    assert type(layer.forward(x, t.astype(np.float64))) is np.float64 and layer.backward().dtype == np.float64
