@@ -1,0 +1,307 @@
+"""The optimizers: both dialects, beside the books' formulas in plain NumPy."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSprop
+
+OPTIMIZERS = [SGD, Momentum, Nesterov, AdaGrad, RMSprop, Adam]
+STATE = {SGD: "", Momentum: "v", Nesterov: "v", AdaGrad: "h", RMSprop: "h", Adam: "mv"}
+every_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS)
+every_dialect = pytest.mark.parametrize("volume", [1, 2])
+every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+pytestmark = pytest.mark.usefixtures("backend")
+
+
+def books(optimizer, volume, params, gradients, lr):
+    """The update methods of the books, over lists; the volumes agree but for Nesterov."""
+    params = [p.astype(np.longdouble) for p in params]
+    v, h, m = ([np.zeros_like(p) for p in params] for _ in range(3))
+    for step, grads in enumerate(gradients, 1):
+        for i, g in enumerate(g.astype(np.longdouble) for g in grads):
+            if optimizer is SGD:
+                params[i] -= lr * g
+            elif optimizer is Momentum:
+                v[i] = 0.9 * v[i] - lr * g
+                params[i] += v[i]
+            elif optimizer is Nesterov and volume == 1:
+                params[i] += 0.9 * 0.9 * v[i]
+                params[i] -= (1 + 0.9) * lr * g
+                v[i] *= 0.9
+                v[i] -= lr * g
+            elif optimizer is Nesterov:
+                v[i] *= 0.9
+                v[i] -= lr * g
+                params[i] += 0.9 * 0.9 * v[i]
+                params[i] -= (1 + 0.9) * lr * g
+            elif optimizer is AdaGrad:
+                h[i] += g * g
+                params[i] -= lr * g / (np.sqrt(h[i]) + 1e-7)
+            elif optimizer is RMSprop:
+                h[i] *= 0.99
+                h[i] += (1 - 0.99) * g * g
+                params[i] -= lr * g / (np.sqrt(h[i]) + 1e-7)
+            else:
+                m[i] += (1 - 0.9) * (g - m[i])
+                v[i] += (1 - 0.999) * (g**2 - v[i])
+                rate = lr * np.sqrt(1.0 - 0.999**step) / (1.0 - 0.9**step)
+                params[i] -= rate * m[i] / (np.sqrt(v[i]) + 1e-7)
+    return params
+
+
+def network(rng, dtype=np.float64):
+    """Parameters of every kind: a matrix, a vector, a transpose, every other column of one, a single number."""
+    wide = rng.standard_normal((5, 8)).astype(dtype)
+    W, b, tied = rng.standard_normal((4, 3)).astype(dtype), rng.standard_normal(3).astype(dtype), wide.T
+    return [W, b, tied, rng.standard_normal((4, 6)).astype(dtype)[:, ::2], np.array(0.5, dtype)]
+
+
+def in_dialect(volume, arrays):
+    return {f"p{i}": a for i, a in enumerate(arrays)} if volume == 1 else arrays
+
+
+def items(arrays):
+    return list(arrays.values()) if isinstance(arrays, dict) else arrays
+
+
+@every_optimizer
+@every_dialect
+@every_dtype
+def test_twenty_steps_are_the_books(rng, optimizer, volume, dtype):
+    params = network(rng, dtype)
+    gradients = [[np.asarray(rng.standard_normal(p.shape)).astype(dtype) for p in params] for _ in range(20)]
+    expected = books(optimizer, volume, params, gradients, 0.03)
+    kept, before = copy.deepcopy(gradients), [*params]
+    stepper = optimizer(lr=0.03)
+    for grads in gradients:
+        stepper.update(in_dialect(volume, params), in_dialect(volume, grads))
+    for p, same, value in zip(params, before, expected, strict=True):
+        assert p is same and p.dtype == dtype
+        np.testing.assert_allclose(p, value.astype(np.float64), rtol=0, atol=100 * np.finfo(dtype).eps)
+    for grads, same in zip(gradients, kept, strict=True):
+        for g, s in zip(grads, same, strict=True):
+            np.testing.assert_array_equal(g, s, strict=True)
+
+
+@every_optimizer
+@every_dialect
+def test_what_is_kept_has_the_form_of_the_parameters(rng, optimizer, volume):
+    params = network(rng, np.float32)
+    stepper, given = optimizer(), in_dialect(volume, params)
+    for name in STATE[optimizer]:
+        assert getattr(stepper, name) is None
+    for _ in range(3):
+        stepper.update(given, in_dialect(volume, [np.ones_like(p) for p in params]))
+    for name in STATE[optimizer]:
+        kept = getattr(stepper, name)
+        assert type(kept) is type(given)
+        if volume == 1:
+            assert kept.keys() == given.keys()
+        for array, p in zip(items(kept), params, strict=True):
+            assert array.shape == p.shape and array.dtype == p.dtype
+            assert not np.may_share_memory(array, p) and np.all(array != 0)
+
+
+def test_defaults_are_the_books():
+    assert (SGD().lr, Momentum().lr, Nesterov().lr, AdaGrad().lr, RMSprop().lr, Adam().lr) == (*(0.01,) * 5, 0.001)
+    assert Momentum().momentum == Nesterov().momentum == 0.9 and RMSprop().decay_rate == 0.99
+    assert (Adam().beta1, Adam().beta2, Adam().iter) == (0.9, 0.999, 0)
+
+
+@every_optimizer
+def test_keys_in_another_order(rng, optimizer):
+    W, b, dW, db = rng.standard_normal((4, 3)), rng.standard_normal(3), np.ones((4, 3)), np.ones(3)
+    expected = [W.copy(), b.copy()]
+    by_order, by_key = optimizer(), optimizer()
+    for _ in range(3):
+        by_order.update(dict(zip("Wb", expected, strict=True)), {"W": dW, "b": db})
+        by_key.update({"W": W, "b": b}, {"b": db, "W": dW})
+    np.testing.assert_array_equal(W, expected[0])
+    np.testing.assert_array_equal(b, expected[1])
+
+
+@every_optimizer
+def test_gradients_of_another_dtype(rng, optimizer):
+    W, same = np.ones((4, 3), np.float32), np.ones((4, 3), np.float32)
+    dW = rng.standard_normal((4, 3)).astype(np.float32)
+    wide, narrow = optimizer(), optimizer()
+    for _ in range(3):
+        wide.update([W], [dW.astype(np.float64)])
+        narrow.update([same], [dW])
+    assert W.dtype == np.float32
+    np.testing.assert_allclose(W, same, rtol=1e-6)
+
+
+@every_optimizer
+@every_dialect
+def test_any_layout_of_parameters(rng, optimizer, volume):
+    values = rng.standard_normal((4, 6))
+    memory = np.empty(values.nbytes + 1, np.uint8)[1:].view(np.float64).reshape(4, 6)
+    layouts = [values.T.copy().T, np.flip(np.flip(values).copy()), np.repeat(values, 2, axis=1)[:, ::2]]
+    layouts += [values.astype(">f8"), memory, values.copy().reshape(4, 6, 1)[:, :, 0]]
+    memory[...] = values
+    for p in layouts:
+        plain, dp = values.copy(), rng.standard_normal((4, 6))
+        one, other = optimizer(), optimizer()
+        for _ in range(2):
+            one.update(in_dialect(volume, [plain]), in_dialect(volume, [dp]))
+            other.update(in_dialect(volume, [p]), in_dialect(volume, [dp]))
+        np.testing.assert_array_equal(p, plain)
+
+
+@every_optimizer
+def test_no_parameters(optimizer):
+    stepper = optimizer()
+    stepper.update([], [])
+    stepper.update([], [])
+
+
+def state_of(stepper):
+    return {name: copy.deepcopy(value) for name, value in vars(stepper).items()}
+
+
+def assert_refused(stepper, params, grads, error, match=None):
+    """`error`, and nothing has changed: neither a parameter nor what the optimizer keeps."""
+    values, state = copy.deepcopy(items(params)), state_of(stepper)
+    with pytest.raises(error, match=match):
+        stepper.update(params, grads)
+    for p, value in zip(items(params), values, strict=True):
+        np.testing.assert_array_equal(p, value, strict=True)
+    now = state_of(stepper)
+    assert pickle.dumps(now) == pickle.dumps(state) or repr(now) == repr(state)
+
+
+@every_optimizer
+@pytest.mark.parametrize("steps", [0, 2])
+def test_a_mismatch_changes_nothing(rng, optimizer, steps):
+    params, grads = [np.ones((4, 3)), np.ones(3)], [np.ones((4, 3)), np.ones(3)]
+    for volume in (2, 1):
+        stepper = optimizer()
+        for _ in range(steps):
+            stepper.update(in_dialect(volume, params), in_dialect(volume, grads))
+        given = in_dialect(volume, params)
+        for wrong in (
+            grads[:1],
+            [*grads, np.ones(1)],
+            [grads[0], np.ones(4)],
+            [grads[0], np.ones((3, 1))],
+            grads[::-1],
+        ):
+            assert_refused(stepper, given, in_dialect(volume, wrong), ValueError, "params has")
+        if volume == 1:
+            assert_refused(stepper, given, {"p0": grads[0], "b": grads[1]}, ValueError, "keys")
+        # A refusal does not hinder the next step.
+        stepper.update(given, in_dialect(volume, grads))
+
+
+@every_optimizer
+@pytest.mark.parametrize("steps", [0, 2])
+def test_two_dialects_at_once_are_refused(optimizer, steps):
+    W, dW = np.ones(3), np.ones(3)
+    for params, grads in (({"W": W}, [dW]), ([W], {"W": dW})):
+        stepper = optimizer()
+        right = {"W": dW} if isinstance(params, dict) else [dW]
+        for _ in range(steps):
+            stepper.update(params, right)
+        assert_refused(stepper, params, grads, ValueError, "params")
+        stepper.update(params, right)
+
+
+@every_optimizer
+def test_other_parameters_than_before_are_refused(optimizer):
+    if optimizer is SGD:
+        return  # which keeps nothing
+    W, b = np.ones((4, 3)), np.ones(3)
+    stepper = optimizer()
+    stepper.update([W], [W.copy()])
+    assert_refused(stepper, [b], [b.copy()], ValueError, "params has")
+    assert_refused(stepper, [W, b], [W.copy(), b.copy()], ValueError, "params has")
+    assert_refused(stepper, {"W": W}, {"W": W.copy()}, ValueError, "params")
+
+
+@every_optimizer
+@every_dialect
+def test_one_bad_array_stops_the_step_before_it_begins(optimizer, volume):
+    fixed = np.ones(3)
+    fixed.flags.writeable = False
+    good = np.ones((4, 3))
+    for bad, gradient in (
+        (np.ones(3, int), np.ones(3)),
+        (fixed, np.ones(3)),
+        (np.broadcast_to(1.0, (3,)), np.ones(3)),
+        (np.ones(3), np.ones(3) * 1j),
+        (np.ones(3), np.array(["a"] * 3)),
+    ):
+        for steps in (0, 2):
+            stepper = optimizer()
+            for _ in range(steps):
+                stepper.update(
+                    in_dialect(volume, [good, np.ones(3)]), in_dialect(volume, [np.ones((4, 3)), np.ones(3)])
+                )
+            params, grads = in_dialect(volume, [good, bad]), in_dialect(volume, [np.ones((4, 3)), gradient])
+            assert_refused(stepper, params, grads, (ValueError, TypeError))
+
+
+@every_optimizer
+def test_bad_constants(optimizer):
+    for bad in (np.nan, np.inf, 10**400):
+        with pytest.raises(ValueError, match="lr (must be a finite number|is too large)"):
+            optimizer(lr=bad)
+    for bad in ("0.1", None, [0.1]):
+        with pytest.raises(TypeError, match="lr must be a number"):
+            optimizer(lr=bad)
+
+
+def test_bad_constants_of_one():
+    for make in (lambda v: Momentum(momentum=v), lambda v: Nesterov(momentum=v), lambda v: RMSprop(decay_rate=v)):
+        with pytest.raises(ValueError, match="must be a finite number"):
+            make(np.nan)
+    for name in ("beta1", "beta2"):
+        for bad in (1, -0.1, np.nan):
+            with pytest.raises(ValueError, match=f"{name} must be .* at least 0 and below 1"):
+                Adam(**{name: bad})
+
+
+@every_optimizer
+def test_a_learning_rate_may_change_between_steps(optimizer):
+    p = np.ones(3)
+    stepper = optimizer()
+    stepper.update([p], [np.ones(3)])
+    stepper.lr, before = 0.0, p.copy()
+    for name in STATE[optimizer]:
+        if optimizer in (Momentum, Nesterov):
+            getattr(stepper, name)[0][...] = 0
+    stepper.update([p], [np.ones(3)])
+    np.testing.assert_array_equal(p, before)
+
+
+@every_optimizer
+def test_an_optimizer_can_be_copied_and_pickled(rng, optimizer):
+    p, q, r = (np.ones(5) for _ in range(3))
+    stepper = optimizer()
+    stepper.update([p], [np.ones(5)])
+    q[...] = r[...] = p
+    copied, unpickled = copy.deepcopy(stepper), pickle.loads(pickle.dumps(stepper))
+    for one, array in ((stepper, p), (copied, q), (unpickled, r)):
+        one.update([array], [np.full(5, 0.3)])
+    np.testing.assert_array_equal(p, q)
+    np.testing.assert_array_equal(p, r)
+
+
+@every_optimizer
+def test_every_optimizer_trains_a_network(rng, optimizer):
+    net = fastnn.MLP([2, 8, 2], seed=0)
+    x = rng.standard_normal((40, 2))
+    t = (x[:, 0] * x[:, 1] > 0).astype(int)
+    stepper = optimizer(lr=0.05)
+    losses = []
+    for _ in range(150):
+        loss, grads = net.loss_and_gradient(x, t)
+        stepper.update(net.params, grads)
+        losses.append(loss)
+    assert losses[-1] < 0.8 * losses[0]
