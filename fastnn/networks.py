@@ -186,7 +186,9 @@ class _Plan:
             params += layer.params
         if len(self.params) != len(params) or not all(map(is_, params, self.params)):
             self._look_again(params)
-        if type(x) is not np.ndarray or x.dtype != self.dtype or not hasattr(t, "dtype"):
+        if self.dtype is None or type(x) is not np.ndarray or x.dtype != self.dtype:  # to NumPy, None is float64
+            return False
+        if not isinstance(t, (np.ndarray, np.generic)):
             return False
         return t.dtype == self.dtype or (t.dtype.kind in "iu" and t.ndim < x.ndim and loss != "identity")
 
