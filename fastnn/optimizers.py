@@ -40,12 +40,13 @@ class SGD:
         params, grads : dict or list of ndarray
             The same keys, or the same length; ValueError otherwise, and nothing has changed.
         """
-        if isinstance(params, dict):
+        if isinstance(params, dict) or isinstance(grads, dict):
             params, grads = _in_order(params, grads)
         _check(params, grads)
+        _check_kinds(params, grads)
         sgd, lr = active().sgd, self.lr
         for p, dp in zip(params, grads, strict=True):
-            if p.flags.c_contiguous:
+            if p.flags.carray and p.dtype.isnative:
                 sgd(p, dp, lr, out=p)
             else:
                 p[...] = sgd(p, dp, lr)
@@ -78,9 +79,10 @@ class Momentum:
 
     def update(self, params: Any, grads: Any) -> None:
         """Change every parameter in place: as `SGD.update`."""
-        if self.v is None:
-            self.v = _zeros(params)
-        for p, v, dp in _together(params, self.v, grads):
+        vs = _zeros(params) if self.v is None else self.v
+        together = _together(params, vs, grads)
+        self.v = vs
+        for p, v, dp in together:
             _step("momentum", (p, v), dp, self.lr, self.momentum)
 
 
@@ -115,10 +117,11 @@ class Nesterov:
 
     def update(self, params: Any, grads: Any) -> None:
         """Change every parameter in place: as `SGD.update`."""
-        if self.v is None:
-            self.v = _zeros(params)
+        vs = _zeros(params) if self.v is None else self.v
+        together = _together(params, vs, grads)
+        self.v = vs
         volume = 1 if isinstance(params, dict) else 2
-        for p, v, dp in _together(params, self.v, grads):
+        for p, v, dp in together:
             _step("nesterov", (p, v), dp, self.lr, self.momentum, volume)
 
 
@@ -147,9 +150,10 @@ class AdaGrad:
 
     def update(self, params: Any, grads: Any) -> None:
         """Change every parameter in place: as `SGD.update`."""
-        if self.h is None:
-            self.h = _zeros(params)
-        for p, h, dp in _together(params, self.h, grads):
+        hs = _zeros(params) if self.h is None else self.h
+        together = _together(params, hs, grads)
+        self.h = hs
+        for p, h, dp in together:
             _step("adagrad", (p, h), dp, self.lr)
 
 
@@ -180,9 +184,10 @@ class RMSprop:
 
     def update(self, params: Any, grads: Any) -> None:
         """Change every parameter in place: as `SGD.update`."""
-        if self.h is None:
-            self.h = _zeros(params)
-        for p, h, dp in _together(params, self.h, grads):
+        hs = _zeros(params) if self.h is None else self.h
+        together = _together(params, hs, grads)
+        self.h = hs
+        for p, h, dp in together:
             _step("rmsprop", (p, h), dp, self.lr, self.decay_rate)
 
 
@@ -218,9 +223,9 @@ class Adam:
 
     def update(self, params: Any, grads: Any) -> None:
         """Change every parameter in place: as `SGD.update`."""
-        if self.m is None:
-            self.m, self.v = _zeros(params), _zeros(params)
-        together = _together(params, self.m, self.v, grads)
+        ms, vs = (_zeros(params), _zeros(params)) if self.m is None else (self.m, self.v)
+        together = _together(params, ms, vs, grads)
+        self.m, self.v = ms, vs
         self.iter += 1
         for p, m, v, dp in together:
             _step("adam", (p, m, v), dp, self.lr, self.beta1, self.beta2, self.iter)
@@ -234,7 +239,7 @@ def _zeros(params: Any) -> Any:
 
 def _step(name: str, state: tuple[Array, ...], *args: Any) -> None:
     op = getattr(ops, name)
-    if state[0].flags.c_contiguous:
+    if state[0].flags.carray and state[0].dtype.isnative:
         op(*state, *args, out=state)
     else:
         for array, result in zip(state, op(*state, *args), strict=True):
@@ -244,8 +249,12 @@ def _step(name: str, state: tuple[Array, ...], *args: Any) -> None:
 def _in_order(params: Any, *others: Any) -> tuple[Any, ...]:
     """Dicts as lists in one order; lists as they are."""
     if not isinstance(params, dict):
+        if any(isinstance(other, dict) for other in others):
+            raise ValueError("params has the form of a list, but grads or the steps before are a dict")
         return params, *others
     for other in others:
+        if not isinstance(other, dict):
+            raise ValueError("params has the form of a dict, but grads or the steps before are a list")
         if other.keys() != params.keys():
             raise ValueError(f"params has the keys {[*params]}, but grads or the steps before have {[*other]}")
     return tuple([each[key] for key in params] for each in (params, *others))
@@ -262,9 +271,21 @@ def _check(params: Any, other: Any) -> None:
             )
 
 
+def _check_kinds(params: Any, grads: Any) -> None:
+    """Before anything is changed: can all parameters be changed by their gradients?"""
+    for p, dp in zip(params, grads):  # noqa: B905, the lengths are known by now
+        if p.dtype.kind != "f" or dp.dtype.kind not in "biuf":
+            raise TypeError(
+                f"params must be arrays of floats and grads of real numbers, not of dtypes {p.dtype} and {dp.dtype}"
+            )
+        if not p.flags.writeable:
+            raise ValueError(f"params has an array of shape {p.shape} that is read-only")
+
+
 def _together(params: Any, *others: Any) -> Iterator[tuple[Any, ...]]:
     """Each parameter with what belongs to it, once everything is known to fit."""
     arrays = _in_order(params, *others)
     for other in arrays[1:]:
         _check(arrays[0], other)
+    _check_kinds(arrays[0], arrays[-1])
     return zip(*arrays, strict=True)
