@@ -49,8 +49,7 @@ def numerical_gradient(
     ----------
     "Deep Learning from Scratch", section 4.4.
     """
-    if not isinstance(x, np.ndarray) or x.dtype.kind != "f":
-        raise TypeError(f"x must be an ndarray of floats, not {getattr(x, 'dtype', type(x).__name__)}")
+    _floats("x", x)
     g = np.empty_like(x)
     for i in np.ndindex(x.shape):
         kept = x[i]
@@ -65,6 +64,11 @@ def numerical_gradient(
         if advanced:
             advanced(2)
     return g
+
+
+def _floats(name: str, x: Any) -> None:
+    if not isinstance(x, np.ndarray) or x.dtype.kind != "f":
+        raise TypeError(f"{name} must be an ndarray of floats, not {getattr(x, 'dtype', type(x).__name__)}")
 
 
 class ParameterCheck(NamedTuple):
@@ -121,6 +125,8 @@ def of_network(layers: Sequence[Any], loss: Any, x: Any, t: Any, *, h: float, sh
     row of the weights.  The changes of one row of weights are computed together.
     """
     params = [p for layer in layers for p in layer.params]
+    for p in params:
+        _floats("a parameter", p)
     tied = any(np.may_share_memory(p, q) for i, p in enumerate(params) for q in params[:i])
     grads: list[Array] = []
     with progress.bar("numerical gradient", forward_passes(*params), show=show) as advanced:

@@ -348,7 +348,7 @@ class SoftmaxWithLoss(_WithLoss):
     def __init__(self, *, eps: float = 1e-7, from_logits: bool = True) -> None:
         super().__init__()
         self.eps = arguments.epsilon(eps)
-        self.from_logits = from_logits
+        self.from_logits = bool(from_logits)
 
     def forward(self, x: npt.ArrayLike, t: npt.ArrayLike) -> Any:
         """``L = cross_entropy_error(y, t)`` with ``y = softmax(x)``, or ``y = x`` without `from_logits`."""

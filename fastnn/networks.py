@@ -109,6 +109,8 @@ class Sequential:
             results = active().mlp_gradient(
                 x, t, *plan.params, activation=plan.activation, loss=loss_name, eps=eps, out=plan.grads
             )
+            for layer in plan.affines:
+                layer.gradients_written()
             return results[0], [*plan.grads]
         grads = self.grads
         loss = self.loss(x, t)
@@ -148,6 +150,8 @@ class Sequential:
                 raise ValueError(f"{path}: {name} has shape {array.shape}, but the network's has shape {p.shape}")
             if not np.can_cast(array.dtype, p.dtype, "safe"):
                 raise TypeError(f"{path}: {name} is of dtype {array.dtype}, but the network's of dtype {p.dtype}")
+            if not p.flags.writeable:
+                raise ValueError(f"{name} of the network is read-only")
         for p, array in zip(self.params, arrays, strict=True):
             p[...] = array
 
@@ -200,8 +204,6 @@ class _Plan:
         plain = all(type(a) is np.ndarray and a.flags.c_contiguous and a.dtype == arrays[0].dtype for a in arrays)
         vectors = all(np.ndim(b) == 1 for b in self.params[1::2])
         self.dtype = arrays[0].dtype if plain and vectors and arrays[0].dtype in (np.float32, np.float64) else None
-        for layer in self.affines:
-            layer.gradients_written()
 
 
 class MLP(Sequential):
@@ -243,6 +245,8 @@ class MLP(Sequential):
             variance = {"he": 2.0, "xavier": 1.0}[arguments.one_of("init", init, ("he", "xavier"))]
         else:
             arguments.number("init", init, least=0)
+        if np.dtype(dtype).kind != "f":
+            raise TypeError(f"dtype must be one of floats, not {np.dtype(dtype)}")
         rng = np.random.default_rng(seed)
         layers: list[Any] = []
         for D, M in zip(sizes[:-1], sizes[1:], strict=True):
