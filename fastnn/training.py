@@ -34,7 +34,7 @@ def mini_batches(
 
     Every batch lies in the same memory as the one before.
     """
-    N = len(x)
+    N = _samples(x, t)
     if batch_size >= N and rng is None:
         yield x, t
         return
@@ -50,6 +50,12 @@ def mini_batches(
         )
 
 
+def _samples(x: Array, t: Array) -> int:
+    if len(x) != len(t) or not len(x):
+        raise ValueError(f"x has {len(x)} samples and t has {len(t)}: they must be as many, and at least one")
+    return len(x)
+
+
 def clip_grads(grads: list[Array], max_norm: float) -> float:
     """
     Scale gradients in place so that their common Euclidean norm is at most `max_norm`.
@@ -63,7 +69,10 @@ def clip_grads(grads: list[Array], max_norm: float) -> float:
     ----------
     "Deep Learning from Scratch 2", section 6.1.4.
     """
-    norm = float(np.sqrt(sum(float(np.linalg.norm(g)) ** 2 for g in grads)))
+    largest = max((float(np.max(np.abs(g), initial=0)) for g in grads), default=0.0)
+    # The squares of very large or small numbers would leave the range of their dtype.
+    scale = largest if 0 < largest < np.inf else 1.0
+    norm = scale * float(np.sqrt(sum(float(np.linalg.norm(g / scale)) ** 2 for g in grads)))
     if norm > max_norm:
         for g in grads:
             g *= max_norm / norm
@@ -179,9 +188,7 @@ class Trainer:
             Itself.
         """
         x, t = np.asarray(x), np.asarray(t)
-        N = len(x)
-        if N != len(t) or not N:
-            raise ValueError(f"x has {N} samples and t has {len(t)}: they must be as many, and at least one")
+        N = _samples(x, t)
         batch_size = N if batch_size is None else arguments.whole_number("batch_size", batch_size, 1, 2**63 - 1)
         epochs = arguments.whole_number("epochs", epochs, 0, 2**63 - 1)
         evaluate_every = arguments.whole_number("evaluate_every", evaluate_every, 1, 2**63 - 1)
@@ -190,7 +197,7 @@ class Trainer:
             if test is None:
                 raise ValueError("patience needs a test to tell whether the network improves")
         rng = self.rng if shuffle and batch_size < N else None
-        best = _Best(self.network.params, patience)
+        best = _Best(self.network, patience)
 
         def batches() -> Iterator[tuple[Array, Array]]:
             for epoch in range(1, epochs + 1):
@@ -270,11 +277,11 @@ class Trainer:
             width = len(self.losses) // 50
             means = np.convolve(self.losses, np.full(width, 1 / width), "valid")
             axes.plot(steps[width - 1 :], means, color="tab:blue", label=f"mean of {width} steps")
-        axes.set(xlabel="step", ylabel="loss", ylim=(0, None))
         at = [e.step for e in self.evaluations]
         handles = axes.get_lines()
         if self.evaluations:
             handles += axes.plot(at, [e.test_loss for e in self.evaluations], "k.-", label="loss on the test")
+        axes.set(xlabel="step", ylabel="loss", ylim=(0, None))
         if self.evaluations and not np.isnan(self.evaluations[-1].test_accuracy):
             right = axes.twinx()
             right.set(ylabel="accuracy", ylim=(0, 1.02))
@@ -289,8 +296,8 @@ class Trainer:
 class _Best:
     """The parameters at the lowest loss so far, for an early stop."""
 
-    def __init__(self, params: list[Array], patience: int | None) -> None:
-        self.params, self.patience = params, patience
+    def __init__(self, network: Sequential, patience: int | None) -> None:
+        self.network, self.patience = network, patience
         self.loss, self.waited = np.inf, 0
         self.kept: list[Array] = []
 
@@ -300,11 +307,12 @@ class _Best:
             return False
         if loss < self.loss:
             self.loss, self.waited = loss, 0
-            self.kept = [p.copy() for p in self.params]
+            self.kept = [p.copy() for p in self.network.params]
             return False
         self.waited += 1
         if self.waited < self.patience:
             return False
-        for p, kept in zip(self.params, self.kept, strict=True):
-            p[...] = kept
+        if self.kept:
+            for p, kept in zip(self.network.params, self.kept, strict=True):
+                p[...] = kept
         return True
