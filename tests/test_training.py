@@ -1,0 +1,521 @@
+"""The trainer: every kind of descent, its history and how it ends; and the progress that it shows."""
+
+import builtins
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from fastnn import MLP, SGD, Affine, IdentityWithLoss, Momentum, Sequential, Trainer, data, progress
+from fastnn.training import Evaluation, clip_grads, mini_batches
+
+
+@pytest.fixture
+def samples(rng):
+    x = rng.standard_normal((30, 2))
+    return x, (x[:, 0] > x[:, 1]).astype(int)
+
+
+def trainer(**kwargs):
+    return Trainer(MLP([2, 6, 2], seed=1), SGD(0.3), **({"seed": 0, "show": False} | kwargs))
+
+
+def weights(network):
+    return [p.copy() for p in network.params]
+
+
+def assert_same(arrays, others):
+    for a, b in zip(arrays, others, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def by_hand(network, batches, lr=0.3):
+    losses = []
+    for x, t in batches:
+        loss, grads = network.loss_and_gradient(x, t)
+        for p, g in zip(network.params, grads, strict=True):
+            p -= lr * g
+        losses.append(float(loss))
+    return losses
+
+
+# ---------------------------------------------------------------- batches
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 7, 29, 30, 1000])
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_every_sample_comes_once_in_each_epoch(samples, batch_size, shuffled):
+    x, t = samples
+    rng = np.random.default_rng(5) if shuffled else None
+    for _ in range(2):
+        batches = [(a.copy(), b.copy()) for a, b in mini_batches(x, t, batch_size, rng)]
+        sizes = [min(batch_size, 30)] * (30 // min(batch_size, 30)) + [30 % min(batch_size, 30)]
+        assert [len(a) for a, _ in batches] == [len(b) for _, b in batches] == [n for n in sizes if n]
+        rows, labels = np.concatenate([a for a, _ in batches]), np.concatenate([b for _, b in batches])
+        order = np.lexsort(rows.T)
+        np.testing.assert_array_equal(rows[order], x[np.lexsort(x.T)])
+        np.testing.assert_array_equal(labels, (rows[:, 0] > rows[:, 1]).astype(int))
+        assert shuffled != np.array_equal(rows, x)
+
+
+def test_samples_of_any_shape_and_dtype():
+    x, t = np.arange(24, dtype=">f4").reshape(6, 2, 2)[::-1], np.arange(6, dtype=np.uint8)[:, np.newaxis]
+    for a, b in mini_batches(x, t, 4):
+        assert a.dtype == x.dtype and b.dtype == np.uint8 and a.shape[1:] == (2, 2) and b.shape[1:] == (1,)
+    np.testing.assert_array_equal(a, x[4:])
+
+
+def test_labels_that_are_too_few_are_refused(samples):
+    x, t = samples
+    for labels in (t[:20], np.concatenate([t, t])):
+        with pytest.raises(ValueError, match="30 samples"):
+            list(mini_batches(x, labels, 7))
+        with pytest.raises(ValueError, match="30 samples"):
+            trainer().fit(x, labels)
+    with pytest.raises(ValueError, match="at least one"):
+        trainer().fit(x[:0], t[:0])
+
+
+# ---------------------------------------------------------------- descent
+
+
+def test_batch_descent_is_the_formula(samples):
+    x, t = samples
+    for kwargs in ({}, {"batch_size": 30}, {"batch_size": 10**9}, {"shuffle": False}):
+        run = trainer()
+        assert run.fit(x, t, epochs=5, **kwargs) is run
+        network = MLP([2, 6, 2], seed=1)
+        np.testing.assert_allclose(run.losses, by_hand(network, [(x, t)] * 5), rtol=1e-13)
+        for p, q in zip(run.network.params, network.params, strict=True):
+            np.testing.assert_allclose(p, q, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("batch_size, steps", [(1, 30), (7, 5), (15, 2)])
+def test_stochastic_and_mini_batch_descent(samples, batch_size, steps):
+    x, t = samples
+    run = trainer().fit(x, t, batch_size=batch_size, epochs=3, shuffle=False)
+    batches = [(x[i : i + batch_size], t[i : i + batch_size]) for i in range(0, 30, batch_size)] * 3
+    network = MLP([2, 6, 2], seed=1)
+    np.testing.assert_allclose(run.losses, by_hand(network, batches), rtol=1e-12)
+    assert len(run.losses) == 3 * steps
+    assert all(type(loss) is float for loss in run.losses)
+    order, rng = [], np.random.default_rng(0)
+    for _ in range(3):
+        order += [(x[i], t[i]) for i in np.split(rng.permutation(30), range(batch_size, 30, batch_size))]
+    shuffled = trainer().fit(x, t, batch_size=batch_size, epochs=3)
+    np.testing.assert_allclose(shuffled.losses, by_hand(MLP([2, 6, 2], seed=1), order), rtol=1e-12)
+
+
+def test_online_descent(rng):
+    # The course's regression: y = 3 x0 + 2 x1, single samples, drawn as they come.
+    truth = Sequential([Affine(np.array([[3.0], [2.0]]), np.zeros(1))], IdentityWithLoss())
+    drawn = []
+
+    def endless():
+        while True:
+            x = rng.uniform(-1, 1, 2)
+            drawn.append(x)
+            yield x, truth.predict(x)
+
+    run = Trainer(MLP([2, 10, 1], loss="identity", seed=0), SGD(0.07), show=False)
+    assert run.fit_samples(endless(), steps=1000) is run
+    assert len(run.losses) == len(drawn) == 1000
+    assert np.mean(run.losses[-100:]) < 0.01 * np.mean(run.losses[:100])
+    assert np.isnan(run.evaluate((drawn, truth.predict(drawn)), (drawn, truth.predict(drawn))).test_accuracy)
+    run.fit_samples([(drawn[0], truth.predict(drawn[0]))] * 3)
+    assert len(run.losses) == 1003
+    run.fit_samples(endless(), steps=0)
+    assert len(drawn) == 1000
+
+
+def test_the_seed_decides_everything(samples):
+    x, t = samples
+    losses = [trainer(seed=seed).fit(x, t, batch_size=4, epochs=4).losses for seed in (3, 3, 4)]
+    assert losses[0] == losses[1] != losses[2]
+    run = trainer(seed=3).fit(x, t, batch_size=4, epochs=2)
+    assert run.fit(x, t, batch_size=4, epochs=2).losses == losses[0]
+
+
+def test_training_changes_no_sample(samples):
+    x, t = samples
+    kept = x.copy(), t.copy()
+    for a, b in ((x, t), (x.astype(np.float32), t.astype(np.uint8)), (x.tolist(), t.tolist())):
+        trainer().fit(a, b, batch_size=4, epochs=2, test=(x, t))
+    assert_same((x, t), kept)
+    x.flags.writeable = t.flags.writeable = False
+    trainer().fit(x, t, batch_size=4)
+
+
+def test_any_optimizer_and_defaults(samples):
+    class Own:
+        calls = 0
+
+        def update(self, params, grads):
+            assert isinstance(params, list) and isinstance(grads, list) and len(params) == len(grads)
+            self.calls += 1
+
+    own = Own()
+    network = MLP([2, 6, 2], seed=1)
+    before = weights(network)
+    Trainer(network, own, show=False).fit(*samples, batch_size=10, epochs=2)
+    assert own.calls == 6
+    assert_same(network.params, before)
+    assert type(Trainer(network).optimizer) is SGD and Trainer(network).show
+
+
+# ---------------------------------------------------------------- evaluations and early stop
+
+
+def test_evaluations(samples):
+    x, t = samples
+    run = trainer().fit(x, t, batch_size=10, epochs=7, test=(x[:5], t[:5]), evaluate_every=3)
+    assert [e.step for e in run.evaluations] == [9, 18]
+    network = trainer().fit(x, t, batch_size=10, epochs=6).network
+    expected = Evaluation(18, network.accuracy(x, t), float(network.loss(x[:5], t[:5])), network.accuracy(x[:5], t[:5]))
+    assert run.evaluations[-1] == expected
+    assert all(type(value) is float for value in run.evaluations[0][1:])
+    assert trainer().fit(x, t, epochs=3).evaluations == []
+    run = trainer()
+    assert run.evaluate((x, t), (x, t)) is run.evaluations[0] and run.evaluations[0].step == 0
+
+
+def losses_of_tests(values, monkeypatch, network):
+    """Makes the losses of the evaluations to come these values."""
+    rest = iter(values)
+
+    def evaluate(self, train, test):
+        self.evaluations.append(Evaluation(len(self.losses), 0.5, next(rest), 0.5))
+        return self.evaluations[-1]
+
+    monkeypatch.setattr(Trainer, "evaluate", evaluate)
+
+
+def test_an_early_stop_restores_the_best(samples, monkeypatch):
+    x, t = samples
+    losses_of_tests([5.0, 4.0, 4.0, 3.0, 3.5, 3.0, 9.0, 1.0], monkeypatch, None)
+    run = trainer()
+    params = run.network.params
+    run.fit(x, t, epochs=8, test=(x, t), patience=3)
+    assert run.stopped == "no improvement" and len(run.losses) == 7
+    at_best = trainer()
+    losses_of_tests([1.0] * 9, monkeypatch, None)
+    at_best.fit(x, t, epochs=4)
+    assert_same(run.network.params, at_best.network.params)
+    assert all(p is q for p, q in zip(params, run.network.params, strict=True))
+
+
+def test_an_early_stop_restores_weights_that_were_replaced_meanwhile(samples, monkeypatch):
+    x, t = samples
+    losses_of_tests([1.0, 2.0, 3.0], monkeypatch, None)
+
+    def replace(run):
+        run.network.layers[0].W = run.network.layers[0].W.copy()
+
+    run = trainer(callbacks=[replace]).fit(x, t, epochs=3, test=(x, t), patience=2)
+    assert run.stopped == "no improvement"
+    assert_same(run.network.params, trainer().fit(x, t, epochs=1).network.params)
+
+
+def test_an_early_stop_without_any_good_evaluation(samples):
+    x, t = samples
+    bad = x.copy()
+    bad[0, 0] = np.nan
+    run = trainer().fit(x, t, epochs=5, test=(bad, t), patience=2)
+    assert run.stopped == "no improvement" and len(run.losses) == 2 and np.isnan(run.evaluations[0].test_loss)
+    assert_same(run.network.params, trainer().fit(x, t, epochs=2).network.params)
+
+
+def test_no_early_stop(samples, monkeypatch):
+    x, t = samples
+    losses_of_tests([3.0, 2.0, 2.5, 1.0, 1.5], monkeypatch, None)
+    run = trainer().fit(x, t, epochs=5, test=(x, t), patience=2)
+    assert run.stopped is None and len(run.losses) == 5
+    assert_same(run.network.params, trainer().fit(x, t, epochs=5).network.params)
+
+
+@pytest.mark.parametrize(
+    "kwargs, error, match",
+    [
+        ({"batch_size": 0}, ValueError, "batch_size must be from 1"),
+        ({"batch_size": -3}, ValueError, "batch_size must be from 1"),
+        ({"batch_size": 2.0}, TypeError, "batch_size must be a whole number"),
+        ({"epochs": -1}, ValueError, "epochs must be from 0"),
+        ({"epochs": 1.5}, TypeError, "epochs must be a whole number"),
+        ({"evaluate_every": 0}, ValueError, "evaluate_every must be from 1"),
+        ({"patience": 0}, ValueError, "patience must be from 1"),
+        ({"patience": 2}, ValueError, "patience needs a test"),
+    ],
+)
+def test_bad_arguments(samples, kwargs, error, match):
+    run = trainer()
+    before = weights(run.network)
+    with pytest.raises(error, match=match):
+        run.fit(*samples, **kwargs)
+    assert run.losses == []
+    assert_same(run.network.params, before)
+
+
+def test_bad_arguments_of_others(samples):
+    with pytest.raises(ValueError, match="max_grad must be a finite number of at least 0"):
+        trainer(max_grad=-1)
+    with pytest.raises(ValueError, match="steps must be from 0"):
+        trainer().fit_samples([], steps=-1)
+    for size in (0, -1):
+        with pytest.raises(ValueError):
+            list(mini_batches(*samples, size))
+    assert trainer().fit(*samples, epochs=0).losses == []
+
+
+# ---------------------------------------------------------------- callbacks, clipping, interruptions
+
+
+def test_callbacks(samples):
+    seen = []
+
+    def record(run):
+        seen.append((len(run.losses), run.losses[-1]))
+
+    run = trainer(callbacks=[record, lambda run: len(run.losses) == 4])
+    run.fit(*samples, batch_size=10, epochs=5)
+    assert run.stopped == "callback" and len(run.losses) == 4
+    assert seen == list(enumerate(run.losses, 1))
+    run.callbacks = ()
+    run.fit(*samples, batch_size=10)
+    assert run.stopped is None and len(run.losses) == 7
+
+
+def test_every_callback_is_called_also_beside_one_that_stops(samples):
+    seen = []
+    trainer(callbacks=[lambda run: True, lambda run: seen.append(1)]).fit(*samples, epochs=3)
+    assert seen == [1]
+
+
+def test_a_callback_that_fails_is_heard(samples):
+    def fails(run):
+        raise KeyError("no")
+
+    run = trainer(callbacks=[fails])
+    with pytest.raises(KeyError, match="no"):
+        run.fit(*samples, epochs=3)
+    assert len(run.losses) == 1
+
+
+def test_clipping():
+    grads = [np.full((2, 2), 3.0), np.full(1, 8.0)]
+    kept = [g.copy() for g in grads]
+    assert clip_grads(grads, 11.0) == clip_grads(grads, 10.0) == 10
+    assert_same(grads, kept)
+    assert clip_grads(grads, 5.0) == 10
+    assert_same(grads, [g / 2 for g in kept])
+    assert clip_grads(grads, 0.0) == 5 and not grads[0].any()
+    assert clip_grads([], 1.0) == 0
+
+
+@pytest.mark.parametrize("dtype, size", [(np.float32, 1e30), (np.float32, 1e-30), (np.float64, 1e200)])
+def test_clipping_of_numbers_whose_squares_leave_the_range(dtype, size):
+    grads = [np.full(4, size, dtype), np.zeros(3, dtype)]
+    assert clip_grads(grads, size / 2) == pytest.approx(2 * size, rel=1e-6)
+    np.testing.assert_allclose(grads[0], np.full(4, size / 4), rtol=1e-6)
+
+
+def test_clipped_training(samples):
+    x, t = samples
+    steps = []
+
+    class Record(SGD):
+        def update(self, params, grads):
+            steps.append(np.sqrt(sum(np.sum(g**2) for g in grads)))
+            super().update(params, grads)
+
+    Trainer(MLP([2, 6, 2], seed=1), Record(0.3), max_grad=0.1, show=False).fit(x, t, epochs=3)
+    np.testing.assert_allclose(steps, 0.1, rtol=1e-12)
+    assert trainer(max_grad=1e9).fit(x, t, epochs=3).losses == trainer().fit(x, t, epochs=3).losses
+
+
+def test_an_interruption_keeps_what_there_is(samples):
+    def press(run):
+        if len(run.losses) == 5:
+            raise KeyboardInterrupt
+
+    run = trainer(callbacks=[press]).fit(*samples, batch_size=10, epochs=9)
+    assert run.stopped == "interrupted" and len(run.losses) == 5
+    plain = trainer(callbacks=[lambda run: len(run.losses) == 5]).fit(*samples, batch_size=10, epochs=9)
+    assert run.losses == plain.losses
+    assert_same(run.network.params, plain.network.params)
+    run.fit(*samples, batch_size=10)
+    assert run.stopped is None and len(run.losses) == 8
+
+
+def test_an_interruption_of_an_iterator():
+    def samples():
+        yield np.ones(2), np.int64(1)
+        raise KeyboardInterrupt
+
+    run = trainer().fit_samples(samples())
+    assert run.stopped == "interrupted" and len(run.losses) == 1
+
+
+def test_a_loss_of_nan(samples):
+    x, t = samples
+    bad = x.copy()
+    bad[17] = np.nan
+    run = trainer()
+    with pytest.raises(FloatingPointError, match="the loss is NaN at step 17: "):
+        run.fit(bad, t, batch_size=1, shuffle=False)
+    good = trainer().fit(x[:17], t[:17], batch_size=1, shuffle=False)
+    assert run.losses == good.losses
+    assert_same(run.network.params, good.network.params)
+    with pytest.raises(FloatingPointError, match="the loss is NaN at step 17: "):
+        run.step(bad, t)
+    momentum = Momentum()
+    with pytest.raises(FloatingPointError):
+        Trainer(MLP([2, 2], seed=1), momentum, show=False).step(bad, t)
+    assert momentum.v is None
+
+
+def test_a_step(samples):
+    run = trainer()
+    loss = run.step(*samples)
+    assert type(loss) is float and run.losses == [loss]
+    assert loss == pytest.approx(float(MLP([2, 6, 2], seed=1).loss(*samples)), rel=1e-13)
+    assert run.network.loss(*samples) < loss
+
+
+def test_the_digits_in_float32():
+    digits = data.digits()
+    run = Trainer(MLP([64, 50, 10], seed=0, dtype=np.float32), SGD(0.5), seed=0, show=False)
+    x, x_test = digits.x_train.astype(np.float32), digits.x_test.astype(np.float32)
+    run.fit(x, digits.t_train, batch_size=50, epochs=20, test=(x_test, digits.t_test), evaluate_every=5)
+    assert run.evaluations[-1].test_accuracy > 0.95 and run.evaluations[-1].step == len(run.losses) == 20 * 29
+
+
+# ---------------------------------------------------------------- the picture
+
+
+def painted(run):
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("Agg")
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    run._paint(figure)
+    return figure
+
+
+def test_a_picture(tmp_path, samples):
+    pytest.importorskip("matplotlib")
+    for name, run in {
+        "nothing": trainer(),
+        "one step": trainer().fit(*samples),
+        "short": trainer().fit(*samples, epochs=9),
+        "long": trainer().fit(*samples, batch_size=1, epochs=9, test=samples),
+        "evaluated once": trainer().fit(*samples, test=samples),
+    }.items():
+        path = tmp_path / f"{name}.png"
+        run.plot(path)
+        assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 5000
+    trainer().fit(*samples).plot(str(tmp_path / "a.svg"))
+
+
+def test_what_the_picture_shows(samples):
+    x, t = samples
+    run = trainer().fit(x, t, batch_size=1, epochs=9, test=(x, t))
+    loss, accuracy = painted(run).axes
+    lines = {line.get_label(): line.get_xydata() for axes in (loss, accuracy) for line in axes.get_lines()}
+    np.testing.assert_array_equal(lines["loss of each step"], np.stack([np.arange(270), run.losses], axis=1))
+    np.testing.assert_allclose(lines["mean of 5 steps"][0], [4, np.mean(run.losses[:5])])
+    np.testing.assert_allclose(lines["mean of 5 steps"][-1], [269, np.mean(run.losses[-5:])])
+    np.testing.assert_array_equal(lines["loss on the test"], [(e.step, e.test_loss) for e in run.evaluations])
+    np.testing.assert_array_equal(lines["accuracy, test"], [(e.step, e.test_accuracy) for e in run.evaluations])
+    assert [text.get_text() for text in loss.get_legend().get_texts()] == [*lines]
+    regression = Trainer(MLP([2, 1], loss="identity"), show=False)
+    regression.fit(x, x[:, :1], epochs=2, test=(x, x[:, :1]))
+    assert len(painted(regression).axes) == 1
+
+
+def test_the_picture_holds_losses_of_the_test_above_all_others(samples, monkeypatch):
+    losses_of_tests([30.0, 20.0, 40.0], monkeypatch, None)
+    run = trainer().fit(*samples, epochs=3, test=samples)
+    low, high = painted(run).axes[0].get_ylim()
+    assert low == 0 and high >= 40
+
+
+# ---------------------------------------------------------------- progress
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """Progress that is shown from the first step on, and at every step."""
+    monkeypatch.setattr(progress, "WAIT", 0.0)
+    monkeypatch.setattr(progress, "INTERVAL", 0.0)
+
+
+@pytest.fixture
+def no_rich(monkeypatch):
+    for name in [name for name in sys.modules if name.split(".")[0] == "rich"]:
+        monkeypatch.delitem(sys.modules, name)
+    real = builtins.__import__
+
+    def without(name, *args, **kwargs):
+        if name.split(".")[0] == "rich":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_nothing_is_shown_unless_asked(samples, capfd):
+    trainer(show=False).fit(*samples, epochs=3)
+    MLP([2, 2]).numerical_gradient(*samples)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_nothing_is_shown_in_the_first_seconds(samples, capfd):
+    trainer(show=True).fit(*samples, epochs=3)
+    MLP([2, 2]).numerical_gradient(*samples, show=True)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.usefixtures("at_once", "no_rich")
+def test_lines_without_rich(samples, capfd):
+    run = trainer(show=True).fit(*samples, batch_size=10, epochs=2)
+    out, err = capfd.readouterr()
+    assert not out
+    assert err.splitlines() == [f"training: {i} of 6 loss {loss:.4f}" for i, loss in enumerate(run.losses, 1)]
+    run.fit_samples([(samples[0][0], samples[1][0])] * 2)
+    assert [line.split(" loss")[0] for line in capfd.readouterr().err.splitlines()] == ["training: 1", "training: 2"]
+    MLP([2, 2]).numerical_gradient(*samples, show=True)
+    assert capfd.readouterr().err.splitlines()[-1] == "numerical gradient: 12 of 12"
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_bar_with_rich(samples, capfd, monkeypatch):
+    pytest.importorskip("rich")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    monkeypatch.setenv("COLUMNS", "120")
+    trainer(show=True).fit(*samples, batch_size=1, epochs=20)
+    out, err = capfd.readouterr()
+    assert not out
+    assert "training" in err and "/600" in err and "loss " in err and "━" in err
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_bar_ends_with_its_work(samples):
+    pytest.importorskip("rich")
+
+    def fails(run):
+        if len(run.losses) == 3:
+            raise KeyError
+
+    before = threading.active_count()
+    with pytest.raises(KeyError):
+        trainer(show=True, callbacks=[fails]).fit(*samples, epochs=9)
+    trainer(show=True).fit(*samples, epochs=9)
+    for _ in range(100):  # a thread that was told to end does so soon
+        if threading.active_count() == before:
+            break
+        time.sleep(0.05)
+    assert threading.active_count() == before
