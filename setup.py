@@ -107,6 +107,7 @@ setup(
         kernels("cpu", "cpu.pyx"),
         kernels("memory", "memory.pyx"),
         kernels("threads", "threads.pyx"),
+        kernels("lists", "lists.pyx"),
         *(kernels(target, "kernels.pyx") for target in targets()),
     ],
     cmdclass={"build_ext": BuildKernels},

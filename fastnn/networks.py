@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from operator import is_
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fastnn import arguments, gradient, npz
+from fastnn._kernels.lists import are_same
 from fastnn.arguments import Array
 from fastnn.backends import active
 from fastnn.layers import Affine, IdentityWithLoss, Relu, Sigmoid, SigmoidWithLoss, SoftmaxWithLoss
@@ -188,7 +188,7 @@ class _Plan:
         params: list[Any] = []
         for layer in self.affines:
             params += layer.params
-        if len(self.params) != len(params) or not all(map(is_, params, self.params)):
+        if not are_same(params, self.params):
             self._look_again(params)
         if self.dtype is None or type(x) is not np.ndarray or x.dtype != self.dtype:  # to NumPy, None is float64
             return False

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import arguments, ops
+from fastnn._kernels.lists import go_together
 from fastnn.arguments import Array
 from fastnn.backends import active
 
@@ -40,15 +41,12 @@ class SGD:
         params, grads : dict or list of ndarray
             The same keys, or the same length; ValueError otherwise, and nothing has changed.
         """
-        if isinstance(params, dict) or isinstance(grads, dict):
-            params, grads = _in_order(params, grads)
-        _check(params, grads)
-        _check_kinds(params, grads)
         sgd, lr = active().sgd, self.lr
-        for p, dp in zip(params, grads, strict=True):
-            if p.flags.carray and p.dtype.isnative:
+        if go_together(params, grads):
+            for p, dp in zip(params, grads, strict=True):
                 sgd(p, dp, lr, out=p)
-            else:
+        else:
+            for p, dp in _together(params, grads):
                 p[...] = sgd(p, dp, lr)
 
 

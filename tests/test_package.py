@@ -24,6 +24,7 @@ ORDER = [
     "_kernels.cpu",
     "_kernels.memory",
     "_kernels.threads",
+    "_kernels.lists",
     "reference",
     "optable",
     "_kernels.kernels",
@@ -106,7 +107,7 @@ def test_the_wheel_holds_what_it_should_and_nothing_else():
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     built = {f.removesuffix(suffix) for f in inside if f.endswith(suffix)}
     expected = {"x86_64_v2", "x86_64_v3", "x86_64_v4"} if cpu.instruction_sets() != ("generic",) else {"generic"}
-    assert built == {f"_kernels/{name}" for name in {"cpu", "memory", "threads", *expected}}
+    assert built == {f"_kernels/{name}" for name in {"cpu", "lists", "memory", "threads", *expected}}
     assert all(f"{name}.pyi" in inside for name in built)
     assert {Path(f).suffix for f in inside} == {".py", ".pyi", ".pxd", ".typed", Path(suffix).suffix}
     assert not any(f.startswith(("tests/", "bench/")) for f in files)
