@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastnn import data, dropin, profiling
+from fastnn import data, dropin, info, profiling
 from fastnn.backends import backends, config, get_backend, use_backend
 from fastnn.examples import EXAMPLES
 from fastnn.networks import MLP
@@ -60,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _add_compare(commands.add_parser("compare", help="train with NumPy and with the kernels, and compare"))
     _add_example(commands.add_parser("example", help="run an example, or list them"))
     _add_run(commands.add_parser("run", help="run a script with fastnn's layers in place of its own"))
+    _add_info(commands.add_parser("info", help="report versions, processor, backend and BLAS, and what is faster here"))
     arguments = parser.parse_args(argv)
     try:
         return int(arguments.run(arguments))
@@ -126,6 +127,21 @@ def _add_example(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--list", action="store_true", help="list the examples, one line each")
     parser.add_argument("--folder", type=Path, default=Path(), metavar="PATH", help="for the pictures (here)")
     parser.set_defaults(run=_example)
+
+
+def _add_info(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Report versions, processor, backend, threads, NumPy's SIMD paths and BLAS. Where a setting of the environment "
+        "may make matrix products faster, time some with it and without, and advise it if it is faster."
+    )
+    parser.add_argument("--json", action="store_true", help="print everything as JSON, for bug reports")
+    parser.set_defaults(run=_info)
+
+
+def _info(arguments: argparse.Namespace) -> int:
+    report = info.report()
+    print(json.dumps(report, indent=1) if arguments.json else info.text(report))
+    return 0
 
 
 def _example(arguments: argparse.Namespace) -> int:

@@ -41,6 +41,7 @@ ORDER = [
     "training",
     "data",
     "profiling",
+    "info",
     "__init__",
     "trials",
     "dropin",
