@@ -109,7 +109,7 @@ ONE_THREAD = Trial(
     "1",
     "small matrix products",
     (Product(100, 784, 50, "float64"), Product(10, 64, 32, "float64")),  # the books' networks
-    remark="; large ones lose their threads",
+    remark="; large ones lose their threads; it depends on what else runs",
 )
 
 
