@@ -409,6 +409,16 @@ class Scaled:
         return dout * self.params[0]
 
 
+class Centred:
+    """A layer of the reader's own in which a row depends on the others."""
+
+    def __init__(self):
+        self.params, self.grads = [], []
+
+    def forward(self, x):
+        return x - x.mean(axis=0)
+
+
 def assert_numerical_gradients(network, x, t, h=1e-4):
     """As element by element; the parameters are the same bits afterwards."""
     before = [p.tobytes() for p in network.params]
@@ -448,6 +458,8 @@ def test_numerical_gradients_of_other_networks(rng):
         "an activation first": Sequential([Sigmoid(), affine(4, 3)]),
         "one's own": Sequential([affine(4, 6), Scaled(rng.standard_normal(6)), Relu(), affine(6, 3)]),
         "one's own, last": Sequential([affine(4, 3), Relu(), affine(3, 3), Scaled(np.ones(3))]),
+        "rows together": Sequential([affine(4, 6), Relu(), Centred(), affine(6, 3)]),
+        "rows together, last": Sequential([affine(4, 6), Relu(), affine(6, 3), Sigmoid(), Centred()]),
         "a bias row": Sequential([Affine(rng.standard_normal((4, 3)), np.ones((1, 3)))]),
         "fortran": Sequential(
             [Affine(np.asfortranarray(rng.standard_normal((4, 3))), np.ones(3)), Relu(), affine(3, 3)]
