@@ -29,7 +29,7 @@ from rich.console import Console  # noqa: E402
 from rich.progress import Progress  # noqa: E402
 
 import fastnn  # noqa: E402
-from bench import accuracy, layers, limits, measure, peers, report, training  # noqa: E402
+from bench import accuracy, layers, limits, measure, peers, report, steps, training  # noqa: E402
 from fastnn import ops  # noqa: E402
 from fastnn.backends import config  # noqa: E402
 from fastnn.optable import OPS  # noqa: E402
@@ -41,11 +41,14 @@ QUICK_LAYERS = [(1, 10), (256, 1024)]
 THREADED = [(1024, 1024), (4096, 1024), (16384, 1024), (131072, 10), (64, 50257)]
 DTYPES = ["float32", "float64"]
 # softmax_cross_entropy gives its peers' losses with another eps or none: they are equal to 1e-7, not to rounding.
-# Of affine maps almost all is the product, which is every library's BLAS: they are timed as layers.
-TIMED = [name for name in OPS if not name.startswith("affine")]
+# Of affine maps almost all is the product, which is every library's BLAS: they are timed as layers, and a perceptron's
+# gradients as training steps.
+TIMED = [name for name in OPS if name not in ("affine", "affine_backward", "mlp_gradient")]
 
 
 def calls_of_op(op, dtype, shape, available):
+    if op in steps.STEPS:
+        return steps.calls(op, dtype, shape, available)
     args = OPS[op].example(np.random.default_rng(prod(shape)), shape, dtype)
     function = getattr(ops, op)
     calls = {"fastnn": lambda: function(*args)}
@@ -67,7 +70,8 @@ def measured(calls, name, dtype, shape, pace):
     """A row: seconds a call, once all results have been found equal."""
     expected = calls["fastnn"]()
     for peer, call in calls.items():
-        measure.assert_equal(call(), expected, np.dtype(dtype), f"{name} {dtype} {shape}: {peer}")
+        if peer != "fastnn":  # a step in place changes its arrays: each makes one before it is compared
+            measure.assert_equal(call(), expected, np.dtype(dtype), f"{name} {dtype} {shape}: {peer}")
     if fastnn.get_num_threads() > 1:
         calls["fastnn, 1 thread"] = with_one_thread(calls["fastnn"])
     return {"op": name, "dtype": dtype, "shape": shape, "seconds": measure.times(calls, **pace)}

@@ -35,15 +35,24 @@ def numpy_peer(op, args):
         "softmax_cross_entropy": lambda: last.forward(x, last_arg),
         "softmax_cross_entropy_backward": lambda: last.backward(),
         "softmax_cross_entropy_and_grad": lambda: (last.forward(x, last_arg), last.backward()),
+        "sigmoid_cross_entropy": lambda: binary_loss(x, last_arg),
+        "sigmoid_cross_entropy_backward": lambda: (x - last_arg) / x.size,
+        "mean_squared_error": lambda: 0.5 * np.mean((x - last_arg) ** 2),
+        "mean_squared_error_backward": lambda: (x - last_arg) / x.size,
         "bias_grad": lambda: np.sum(x, axis=0),
         "add_bias": lambda: x + last_arg,
     }
     return calls.get(op)
 
 
+def binary_loss(x, t):
+    y = 1 / (1 + np.exp(-x))
+    return -np.mean(np.log(np.where(t == 1, y, 1 - y) + EPS)), y
+
+
 def torch_peer():
     import torch
-    from torch.nn.functional import cross_entropy
+    from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, mse_loss
 
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     aten = torch.ops.aten
@@ -59,6 +68,8 @@ def torch_peer():
         N = len(args[0])
         if op == "relu_backward":
             y = 1 - rest[0].to(x.dtype)  # positive where the mask is False
+        if op.startswith(("sigmoid_cross", "mean_squared")):
+            t = rest[0].to(x.dtype)
         calls = {
             "relu": lambda: torch.relu(x),
             "relu_with_mask": lambda: torch.relu(x),
@@ -76,6 +87,10 @@ def torch_peer():
                 1, rest[0][:, None], torch.full((N, 1), -1 / N, dtype=x.dtype)
             ),
             "softmax_cross_entropy_and_grad": lambda: loss_and_grad(x, rest[0]),
+            "sigmoid_cross_entropy": lambda: (binary_cross_entropy_with_logits(x, t), torch.sigmoid(x)),
+            "sigmoid_cross_entropy_backward": lambda: (x - t) / x.numel(),
+            "mean_squared_error": lambda: 0.5 * mse_loss(x, t),
+            "mean_squared_error_backward": lambda: (x - t) / x.numel(),
             "bias_grad": lambda: x.sum(0),
             "add_bias": lambda: x + rest[0],
         }
@@ -99,6 +114,10 @@ def jax_peer():
         loss, y = softmax_cross_entropy(x, t)
         return loss, (y - jax.nn.one_hot(t, y.shape[1], dtype=y.dtype)) / len(t)
 
+    def sigmoid_cross_entropy(x, t):
+        y = jax.nn.sigmoid(x)
+        return -jnp.mean(jnp.log(jnp.where(t == 1, y, 1 - y) + EPS)), y
+
     def softmax_backward(dout, y):
         return y * (dout - jnp.sum(dout * y, -1, keepdims=True))
 
@@ -121,6 +140,10 @@ def jax_peer():
         "softmax_cross_entropy": softmax_cross_entropy,
         "softmax_cross_entropy_backward": lambda y, t: (y - jax.nn.one_hot(t, y.shape[1], dtype=y.dtype)) / len(t),
         "softmax_cross_entropy_and_grad": softmax_cross_entropy_and_grad,
+        "sigmoid_cross_entropy": sigmoid_cross_entropy,
+        "sigmoid_cross_entropy_backward": lambda y, t: (y - t) / y.size,
+        "mean_squared_error": lambda y, t: 0.5 * jnp.mean((y - t) ** 2),
+        "mean_squared_error_backward": lambda y, t: (y - t) / y.size,
         "bias_grad": lambda dout: jnp.sum(dout, 0),
         "add_bias": lambda x, b: x + b,
     }
@@ -231,6 +254,33 @@ def numba_peer():
     def softmax_cross_entropy_and_grad(x, t):
         loss, y = softmax_cross_entropy(x, t)
         return loss, softmax_cross_entropy_backward(y, t)
+
+    @njit(error_model="numpy")
+    def sigmoid_cross_entropy(x, t):
+        y = sigmoid(x)
+        total = x.dtype.type(0)
+        one = x.dtype.type(1)
+        for n in range(x.shape[0]):
+            for i in range(x.shape[1]):
+                total += log((y[n, i] if t[n, i] == 1 else one - y[n, i]) + EPS)
+        return -total / x.size, y
+
+    @njit
+    def mean_squared_error(y, t):
+        total = y.dtype.type(0)
+        for n in range(y.shape[0]):
+            for i in range(y.shape[1]):
+                total += (y[n, i] - t[n, i]) ** 2
+        return total / (2 * y.size)
+
+    @njit(error_model="numpy")
+    def mean_squared_error_backward(y, t):
+        dx = np.empty_like(y)
+        factor = y.dtype.type(1 / y.size)
+        for n in range(y.shape[0]):
+            for i in range(y.shape[1]):
+                dx[n, i] = (y[n, i] - t[n, i]) * factor
+        return dx
 
     @njit
     def bias_grad(dout):

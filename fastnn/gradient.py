@@ -8,13 +8,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from fastnn import progress
+from fastnn import arguments, progress
 from fastnn.arguments import Array
 from fastnn.layers import Affine, Relu, Sigmoid, Softmax
 
 __all__ = ["ParameterCheck", "check_gradient", "forward_passes", "numerical_gradient"]
 
 Advanced = Callable[[int], None]
+AT_ONCE = 1 << 18  # numbers
 
 
 def forward_passes(*params: Array) -> int:
@@ -50,6 +51,7 @@ def numerical_gradient(
     "Deep Learning from Scratch", section 4.4.
     """
     _floats("x", x)
+    h = _step("h", h)
     g = np.empty_like(x)
     for i in np.ndindex(x.shape):
         kept = x[i]
@@ -64,6 +66,12 @@ def numerical_gradient(
         if advanced:
             advanced(2)
     return g
+
+
+def _step(name: str, h: float) -> float:
+    if arguments.number(name, h) <= 0:
+        raise ValueError(f"{name} must be above 0, not {h!r}")
+    return h
 
 
 def _floats(name: str, x: Any) -> None:
@@ -124,6 +132,7 @@ def of_network(layers: Sequence[Any], loss: Any, x: Any, t: Any, *, h: float, sh
     output; up to the next `Affine` layer the other columns stay as they were, and there the change is a multiple of one
     row of the weights.  The changes of one row of weights are computed together.
     """
+    h = _step("h", h)
     params = [p for layer in layers for p in layer.params]
     for p in params:
         _floats("a parameter", p)
@@ -196,6 +205,7 @@ class _Columns:
         self.y = layers[0].forward(x)
         self.h = _through(self.activations, self.y)
         self.W: Array | None = None
+        self.base = self.h
         if self.rest and type(self.rest[0]) is Affine:
             self.W, self.base, self.rest = self.rest[0].W, self.rest[0].forward(self.h), self.rest[1:]
 
@@ -208,12 +218,18 @@ class _Columns:
     def losses(self, dy: Array) -> Array:
         h = _through(self.activations, self.y + dy)
         N, M = h.shape
+        # So many columns at once that their outputs stay small.
+        width = max(1, AT_ONCE // (N * max(self.base.shape[1], 1)))
+        return np.concatenate([self.of_columns(h, np.arange(j, min(j + width, M))) for j in range(0, M, width)])
+
+    def of_columns(self, h: Array, columns: Array) -> Array:
         if self.W is None:
-            outputs = np.repeat(self.h[np.newaxis], M, axis=0)
-            columns = np.arange(M)
-            outputs[columns, :, columns] = h.T
+            outputs = np.repeat(self.h[np.newaxis], len(columns), axis=0)
+            outputs[np.arange(len(columns)), :, columns] = h.T[columns]
         else:
-            outputs = self.base + (h - self.h).T[:, :, np.newaxis] * self.W[:, np.newaxis, :]
+            changes = (h - self.h).T[columns]
+            outputs = self.base + changes[:, :, np.newaxis] * self.W[columns, np.newaxis, :]
         if self.rest:
-            outputs = _through(self.rest, outputs.reshape(M * N, -1)).reshape(M, N, -1)
+            N = len(h)
+            outputs = _through(self.rest, outputs.reshape(len(columns) * N, -1)).reshape(len(columns), N, -1)
         return np.array([self.loss.forward(y, self.t) for y in outputs])

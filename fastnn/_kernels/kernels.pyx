@@ -671,6 +671,16 @@ def softmax_cross_entropy_and_grad(x, t, dout=1.0, *, eps=1e-7, out=None):
     return loss_of(&task, pieces, a), dx
 
 
+cdef inline bint are_classes_of(cnp.ndarray t, cnp.ndarray y):
+    """Integers or booleans, one per element of y, which is not empty; their values are not looked at."""
+    cdef int type_num = cnp.PyArray_TYPE(t)
+    return (
+        (type_num == cnp.NPY_BOOL or PyTypeNum_ISINTEGER(type_num))
+        and PyArray_SAMESHAPE(t, y)
+        and cnp.PyArray_SIZE(y) > 0
+    )
+
+
 cdef bint are_probabilities(cnp.ndarray t):
     if cnp.PyArray_TYPE(t) == cnp.NPY_FLOAT32:
         return loops.are_probabilities(in32(cnp.PyArray_DATA(t), 0), cnp.PyArray_SIZE(t))
@@ -689,6 +699,11 @@ cdef cnp.ndarray plain_values(str name, cnp.ndarray y, object t, bint binary=Fal
         and (not binary or are_probabilities(<cnp.ndarray> t))
     ):
         return <cnp.ndarray> t
+    if binary and PyArray_CheckExact(t) and are_classes_of(<cnp.ndarray> t, y):
+        array = fresh(y, cnp.PyArray_TYPE(y))
+        cnp.PyArray_CopyInto(array, <cnp.ndarray> t)
+        if are_probabilities(array):
+            return array
     array = arguments.binary_targets(name, y, t) if binary else arguments.values(name, y, t)
     if not same_type(array, y):
         return None
@@ -1146,11 +1161,11 @@ cdef object array_or_none(object t):
 
 def mlp_gradient(x, t, *params, activation="relu", loss="softmax", eps=1e-7, out=None):
     cdef double e = epsilon(eps)
+    if type(activation) is not str or activation != "relu":
+        activation = arguments.one_of("activation", activation, ("relu", "sigmoid"))
+    if type(loss) is not str or loss != "softmax":
+        loss = arguments.one_of("loss", loss, ("softmax", "sigmoid", "identity"))
     cdef bint relu = activation == "relu"
-    if not relu:
-        arguments.one_of("activation", activation, ("relu", "sigmoid"))
-    if loss != "softmax" and loss != "identity":
-        arguments.one_of("loss", loss, ("softmax", "sigmoid", "identity"))
     cdef cnp.ndarray a = plain("x", x)
     cdef cnp.ndarray W, y, dh
     cdef cnp.npy_intp[2] shape

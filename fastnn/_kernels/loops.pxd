@@ -645,12 +645,27 @@ cdef inline Sum sigmoid_cross_entropy(
 
 
 cdef inline bint are_probabilities(const real* t, Py_ssize_t n) noexcept nogil:
-    """IN t (n,)."""
-    cdef Py_ssize_t i
-    for i in range(n):  # scalar: stops at the first that is none
-        if not 0 <= t[i] <= 1:
-            return False
-    return True
+    """IN t (n,).  Whether each is from 0 to 1; NaN is not."""
+    cdef real good[LANES]
+    cdef real above
+    cdef double count = 0
+    cdef Py_ssize_t first = 0, i, k, whole = n - n % LANES, stop
+    while first < whole:
+        stop = min(first + LANES * TILE, whole)
+        for k in range(LANES):  # scalar: a memset
+            good[k] = 0
+        i = first
+        while i < stop:
+            for k in range(LANES):
+                above = <real> 1 if t[i + k] >= 0 else <real> 0
+                good[k] += above if t[i + k] <= 1 else <real> 0
+            i += LANES
+        for k in range(LANES):  # scalar: few
+            count += good[k]
+        first = stop
+    for i in range(whole, n):  # scalar: few
+        count += 0 <= t[i] <= 1
+    return count == n
 
 
 cdef inline Sum squared_error(const real* y, const real* t, Py_ssize_t n) noexcept nogil:
