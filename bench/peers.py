@@ -258,7 +258,7 @@ def numba_peer():
     @njit(error_model="numpy")
     def sigmoid_cross_entropy(x, t):
         y = sigmoid(x)
-        total = x.dtype.type(0)
+        total = 0.0
         one = x.dtype.type(1)
         for n in range(x.shape[0]):
             for i in range(x.shape[1]):
@@ -267,7 +267,7 @@ def numba_peer():
 
     @njit
     def mean_squared_error(y, t):
-        total = y.dtype.type(0)
+        total = 0.0
         for n in range(y.shape[0]):
             for i in range(y.shape[1]):
                 total += (y[n, i] - t[n, i]) ** 2

@@ -42,6 +42,8 @@ class SGD:
             The same keys, or the same length; ValueError otherwise, and nothing has changed.
         """
         sgd, lr = active().sgd, self.lr
+        if isinstance(params, dict) or isinstance(grads, dict):
+            params, grads = _in_order(params, grads)
         if go_together(params, grads):
             for p, dp in zip(params, grads, strict=True):
                 sgd(p, dp, lr, out=p)
@@ -255,7 +257,7 @@ def _in_order(params: Any, *others: Any) -> tuple[Any, ...]:
             raise ValueError("params has the form of a dict, but grads or the steps before are a list")
         if other.keys() != params.keys():
             raise ValueError(f"params has the keys {[*params]}, but grads or the steps before have {[*other]}")
-    return tuple([each[key] for key in params] for each in (params, *others))
+    return tuple([[each[key] for key in params] for each in (params, *others)])
 
 
 def _check(params: Any, other: Any) -> None:

@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from fastnn import backends, cli
+from fastnn import cli
 from fastnn.examples import EXAMPLES
-
-fastest_and_reference = pytest.mark.parametrize("backend", [backends()[0], "reference"], indirect=True)
 
 PICTURES = {"graph": ["graph_apples.png", "graph_softmax.png"]}
 
@@ -36,7 +34,6 @@ def numbers(pattern, text):
     return [float(number) for number in re.findall(pattern, text, re.MULTILINE)]
 
 
-@fastest_and_reference
 def test_layers(backend, run):
     text = run("layers")
     [first] = numbers(r"^step    0  loss (\S+)", text)
@@ -47,7 +44,6 @@ def test_layers(backend, run):
     assert training > 0.99 and test > 0.97
 
 
-@fastest_and_reference
 def test_gradients(backend, run):
     text = run("gradients")
     assert " 39,760 " in text and "79,520 values of the loss" in text
@@ -61,7 +57,6 @@ def test_gradients(backend, run):
     assert difference < 1e-15
 
 
-@fastest_and_reference
 def test_regression(backend, run):
     text = run("regression")
     losses = re.findall(r"^seed (\d) +(\S+) +(\S+)$", text, re.MULTILINE)
@@ -75,7 +70,6 @@ def test_regression(backend, run):
     assert len(differences) == 3 and max(differences) < 1e-15
 
 
-@fastest_and_reference
 def test_graph(backend, run):
     text = run("graph")
     assert re.findall(r"^(apple|number|tax|price) +(\S+) +(\S+)$", text, re.MULTILINE) == [
@@ -92,7 +86,6 @@ def test_graph(backend, run):
     assert difference < 1e-12
 
 
-@fastest_and_reference
 def test_volume2(backend, run):
     text = run("volume2")
     [accuracy] = numbers(r"^accuracy (\S+)", text)
