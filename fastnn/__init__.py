@@ -29,6 +29,7 @@ from fastnn.layers import (
 )
 from fastnn.networks import MLP, Sequential
 from fastnn.optimizers import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSprop
+from fastnn.profiling import compare, profile
 from fastnn.training import Trainer
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "Trainer",
     "backends",
     "check_gradient",
+    "compare",
     "cross_entropy_error",
     "empty_cache",
     "get_backend",
@@ -59,6 +61,7 @@ __all__ = [
     "mean_squared_error",
     "memory_stats",
     "numerical_gradient",
+    "profile",
     "relu",
     "relu_grad",
     "set_backend",

@@ -218,7 +218,7 @@ def _train(arguments: argparse.Namespace, digits: data.Data, backend: str, progr
     steps = arguments.epochs * -(-len(x) // arguments.batch)
     task = progress.add_task(backend, total=steps, loss=float("nan"))
     losses, seconds = [], 0.0
-    with use_backend(backend), profiling.record() as recorder, np.errstate(all="ignore"):
+    with use_backend(backend), profiling.profile() as recorder, np.errstate(all="ignore"):
         for loss, took in _timed(_descent(network, arguments, x, digits.t_train)):
             losses.append(float(loss))
             seconds += took

@@ -40,6 +40,7 @@ ORDER = [
     "optimizers",
     "training",
     "data",
+    "reports",
     "profiling",
     "info",
     "__init__",
