@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastnn import data, dropin, info, profiling
+from fastnn import data, dropin, info, profiling, reports, scripts
 from fastnn.backends import backends, config, get_backend, use_backend
 from fastnn.examples import EXAMPLES
 from fastnn.networks import MLP
@@ -37,7 +37,11 @@ class Run(NamedTuple):
     losses: list[float]
     accuracy: float
     seconds: float
-    times: dict[str, profiling.OpTime]
+    profile: profiling.Profile
+
+    @property
+    def times(self) -> dict[str, profiling.OpTime]:
+        return self.profile.times
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _add_compare(commands.add_parser("compare", help="train with NumPy and with the kernels, and compare"))
     _add_example(commands.add_parser("example", help="run an example, or list them"))
     _add_run(commands.add_parser("run", help="run a script with fastnn's layers in place of its own"))
+    _add_profile(commands.add_parser("profile", help="run a script as it stands and with fastnn's layers, and compare"))
     _add_info(commands.add_parser("info", help="report versions, processor, backend and BLAS, and what is faster here"))
     arguments = parser.parse_args(argv)
     try:
@@ -68,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.name is None or error.name.split(".")[0] not in ("matplotlib", "rich", "sklearn"):
             raise
         return _fail(f'fastnn {arguments.command} needs its demo extra: pip install "fastnn-kernels[demo]"')
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, scripts.ScriptError) as error:
         return _fail(f"fastnn {arguments.command}: {error}")
     except KeyboardInterrupt:
         print(f"fastnn {arguments.command}: interrupted", file=sys.stderr)
@@ -118,6 +123,8 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
         help="what to compare with the reference (%(default)s)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page to FILE")
+    _add_fail_below(parser)
     parser.set_defaults(run=_compare)
 
 
@@ -158,8 +165,7 @@ def _example(arguments: argparse.Namespace) -> int:
 def _compare(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
-    if arguments.json and not arguments.json.parent.is_dir():
-        raise ValueError(f"--json: {arguments.json.parent} is not a folder")
+    _check_folders(arguments)
     console = Console()
     digits = data.mnist(arguments.data) if arguments.data else data.digits(seed=arguments.seed)
     with _progress(console) as progress:
@@ -185,6 +191,10 @@ def _compare(arguments: argparse.Namespace) -> int:
             "within": within,
         }
         arguments.json.write_text(json.dumps(report, indent=1) + "\n")
+    sides = [run.profile.run(run.losses, seconds=run.seconds) for run in (reference, compiled)]
+    page = reports.Report("The reference and the kernels, training on digits", sides, machine)
+    if arguments.html:
+        page.to_html(arguments.html)
     if not np.isfinite(reference.losses).all():
         step = np.flatnonzero(~np.isfinite(reference.losses))[0]
         console.print(f"The loss is no number from step {step} on: nothing to compare. Try a lower --lr.", style="red")
@@ -195,7 +205,7 @@ def _compare(arguments: argparse.Namespace) -> int:
             f"{LOSS_CURVE[arguments.dtype]:.0e} is promised.",
             style="red",
         )
-    return 0 if within else 1
+    return _judged(page, arguments) if within else 1
 
 
 def _progress(console: Console) -> Progress:
@@ -225,7 +235,7 @@ def _train(arguments: argparse.Namespace, digits: data.Data, backend: str, progr
             progress.update(task, advance=1, loss=losses[-1])
     with use_backend(backend):
         accuracy = network.accuracy(digits.x_test.astype(arguments.dtype), digits.t_test)
-    return Run(backend, losses, accuracy, seconds, recorder.times)
+    return Run(backend, losses, accuracy, seconds, recorder)
 
 
 def _descent(network: MLP, arguments: argparse.Namespace, x: Any, t: Any) -> Iterator[Any]:
@@ -312,3 +322,51 @@ def _run(arguments: argparse.Namespace) -> int:
         found = list(map(str, findings)) or ["nothing was found under a name that fastnn has too"]
         print("fastnn run:", *found, sep="\n  ", file=sys.stderr)
     return code
+
+
+def _add_profile(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Run a Python script twice in fresh processes, as it stands and as fastnn run does, from the same random "
+        "seeds. Report where the time goes in both: by layer, op and shape, and in what no layer has part."
+    )
+    parser.add_argument("--no-verify", action="store_true", help="compare signatures only, run nothing side by side")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page to FILE")
+    _add_fail_below(parser)
+    parser.add_argument("script", help="the script; what follows is for it")
+    parser.add_argument("args", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    parser.set_defaults(run=_profile)
+
+
+def _add_fail_below(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--fail-below",
+        type=_rate,
+        metavar="X",
+        help="exit code 1 if a layer, an op or the whole is less than X times as fast",
+    )
+
+
+def _profile(arguments: argparse.Namespace) -> int:
+    _check_folders(arguments)
+    report = scripts.profile_script(arguments.script, arguments.args, verify=not arguments.no_verify)
+    print(report.table())
+    if arguments.json:
+        report.to_json(arguments.json)
+    if arguments.html:
+        report.to_html(arguments.html)
+    return _judged(report, arguments)
+
+
+def _check_folders(arguments: argparse.Namespace) -> None:
+    for option, path in (("--json", arguments.json), ("--html", arguments.html)):
+        if path and not path.parent.is_dir():
+            raise ValueError(f"{option}: {path.parent} is not a folder")
+
+
+def _judged(report: reports.Report, arguments: argparse.Namespace) -> int:
+    """The exit code that `--fail-below` asks for."""
+    slow = report.below(arguments.fail_below) if arguments.fail_below else []
+    for what in slow:
+        print(f"fastnn {arguments.command}: {what}, less than {arguments.fail_below:g}", file=sys.stderr)
+    return 1 if slow else 0

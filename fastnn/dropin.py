@@ -15,8 +15,9 @@ import os
 import sys
 import sysconfig
 import traceback
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any
@@ -34,6 +35,8 @@ OURS: dict[str, Any] = {
     **{name: getattr(optimizers, name) for name in optimizers.__all__},
     "numerical_gradient": numerical_gradient,
 }
+
+Chooser = Callable[[str, Any], tuple[Any, str]]
 
 
 class _LastAxisAffine(layers.Affine):
@@ -147,14 +150,18 @@ def patch(
     if isinstance(module, str):
         module = importlib.import_module(module)
     _check_arguments(only, dialect)
+    return _patch(module, OURS if only is None else only, partial(choose, dialect=dialect, verify=verify))
+
+
+def _patch(module: ModuleType, names: Collection[str], chooser: Chooser) -> Patch:
     done = Patch()
-    for name in [n for n in OURS if n in vars(module) and (only is None or n in only)]:
+    for name in [n for n in OURS if n in vars(module) and n in names]:
         theirs = vars(module)[name]
-        ours, reason = choose(name, theirs, dialect=dialect, verify=verify)
+        ours, reason = chooser(name, theirs)
         if ours is not theirs:
-            for names, held_as in _holders(theirs):
-                done._changes.append((names, held_as, theirs, ours))
-                names[held_as] = ours
+            for holder, held_as in _holders(theirs):
+                done._changes.append((holder, held_as, theirs, ours))
+                holder[held_as] = ours
         if ours is not theirs or reason:
             done.findings.append(Finding(module.__name__, name, reason))
     _patches.append(done)
@@ -249,12 +256,24 @@ def _signature_difference(theirs: Any, ours: Any, what: str) -> str:
 HOOK = "__fastnn_choose__"
 
 
-def run_script(path: str | os.PathLike[str], argv: Sequence[str], *, verify: bool = True) -> tuple[int, list[Finding]]:
+def run_script(
+    path: str | os.PathLike[str], argv: Sequence[str], *, verify: bool = True, chooser: Chooser | None = None
+) -> tuple[int, list[Finding]]:
     """
     Run a script as ``python path *argv`` would, with fastnn's layers in place of its own.
 
     Modules that it imports from its own folders are patched once they are imported; classes and functions of the script
     itself where they are defined.
+
+    Parameters
+    ----------
+    path : path
+    argv : sequence of str
+        The script's own arguments.
+    verify : bool, optional
+        As in `patch`.
+    chooser : callable, optional
+        ``chooser(name, theirs)`` in place of `choose`: what to use under a name, and why it is theirs if it is.
 
     Returns
     -------
@@ -264,10 +283,11 @@ def run_script(path: str | os.PathLike[str], argv: Sequence[str], *, verify: boo
     """
     path = os.fspath(path)
     source = Path(path).read_bytes()
-    finder = _Finder(verify)
+    chooser = chooser or partial(choose, verify=verify)
+    finder = _Finder(chooser)
 
     def chosen(theirs: Any) -> Any:
-        ours, reason = choose(theirs.__name__, theirs, verify=verify)
+        ours, reason = chooser(theirs.__name__, theirs)
         finder.findings.append(Finding("__main__", theirs.__name__, reason))
         return ours
 
@@ -321,8 +341,8 @@ def _marked(tree: ast.Module) -> ast.Module:
 class _Finder(importlib.abc.MetaPathFinder):
     """Has every module that is no part of Python or of an installed package patched after its import."""
 
-    def __init__(self, verify: bool) -> None:
-        self.verify = verify
+    def __init__(self, chooser: Chooser) -> None:
+        self.chooser = chooser
         self.findings: list[Finding] = []
         installed = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
         self.not_theirs = tuple(os.path.join(folder, "") for folder in {*installed, os.path.dirname(__file__)})
@@ -353,4 +373,4 @@ class _Loader(importlib.abc.Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         self._loader.exec_module(module)
-        self._finder.findings += patch(module, verify=self._finder.verify).findings
+        self._finder.findings += _patch(module, OURS, self._finder.chooser).findings

@@ -81,7 +81,7 @@ class Profile:
                 if caller.f_globals is functional:
                     caller = caller.f_back
                 code, first = caller.f_code, args[0]
-                key = id(code), first.shape if type(first) is np.ndarray else np.shape(first)
+                key = id(code), first.shape if type(first) is np.ndarray else shape_of(first)
                 try:
                     time = times[key][1]
                 except KeyError:
@@ -148,6 +148,14 @@ class Profile:
 
     def __str__(self) -> str:
         return self.table()
+
+
+def shape_of(value: Any) -> tuple[int, ...]:
+    """The shape of an array or of what would be one, else that of a number."""
+    try:
+        return np.shape(value)
+    except ValueError:
+        return ()
 
 
 def _layer(code: Any) -> str:

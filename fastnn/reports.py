@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 __all__ = ["Line", "Report", "Row", "Run", "text_table"]
 
 REST = "everything else"
-LEFT = 3  # columns of words in the table; the others are figures
 CONFIG = "backend", "threads", "blas", "blas core", "blas threads", "cpu", "numpy", "python", "fastnn"
 
 
@@ -193,23 +192,31 @@ class Report:
 
     def table(self) -> str:
         """As text, for a terminal; drawn by rich where that is installed."""
-        table = text_table(self.title, self._columns(), [cells for _, cells in self._cells()], left=LEFT)
+        columns = self._columns()
+        rows = [cells for _, cells in self._cells()]
+        table = text_table(f"{self.title}, times in ms", columns, rows, left=columns.index("calls"))
         return "\n".join([table, *self.sentences, ", ".join(f"{key} {self.config[key]}" for key in CONFIG)])
 
     def _columns(self) -> list[str]:
-        figures = [name for run in self.runs for name in (f"{run.name}, ms", "share")]
-        return ["layer", "op", "shape", "calls", *figures, *["ratio"] * (len(self.runs) > 1)]
+        figures = [name for run in self.runs for name in (run.name, "share")]
+        return ["layer", *["op"] * self._has_ops, "shape", "calls", *figures, *["ratio"] * (len(self.runs) > 1)]
+
+    @property
+    def _has_ops(self) -> bool:
+        """Whether the rows are ops; else they are layers, and what is inside of one stands below its name."""
+        return any(row.op for row in self.rows)
 
     def _cells(self) -> Iterator[tuple[str, list[str]]]:
         """The rows of the table, each with its kind: "row", "inside", "part" or "whole"."""
         before = [0.0] * (len(self.runs) - 1)
+        empty = ["", "", *[""] * self._has_ops]
         for row in self.rows:
-            yield "row", [row.layer, row.op, *_calls(row), *self._figures(row.seconds)]
+            yield "row", [row.layer, *[row.op] * self._has_ops, *_calls(row), *self._figures(row.seconds)]
             for op in self.inside(row):
-                yield "inside", ["", op.op, *_calls(op), *self._figures([*before, *op.seconds])]
+                yield "inside", [f"  {op.op}", *_calls(op), *self._figures([*before, *op.seconds])]
         for part, seconds in self.parts.items():
-            yield "part", [part, "", "", "", *self._figures(seconds)]
-        yield "whole", ["the whole", "", "", "", *self._figures([run.seconds for run in self.runs])]
+            yield "part", [part, *empty, *self._figures(seconds)]
+        yield "whole", ["the whole", *empty, *self._figures([run.seconds for run in self.runs])]
 
     @property
     def parts(self) -> dict[str, list[float]]:
@@ -351,13 +358,13 @@ def _ratio(seconds: Sequence[float]) -> str:
 
 
 def _shape(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape)) if shape else "number"
+    return " x ".join(map(str, shape))
 
 
 def _calls(row: Row) -> tuple[str, str]:
     """On what, and how often."""
     more = len(row.shapes) - 1
-    shapes = _shape(row.shapes[0]) + (f" and {more} more" if more else "")
+    shapes = _shape(row.shapes[0]) + (f", {more} more" if more else "")
     return shapes, f"{row.calls:,}" + ("*" if row.by_reference else "")
 
 
@@ -542,15 +549,18 @@ def _chart(curves: Sequence[Sequence[float]], low: float, high: float, form: str
 
 def _details(report: Report) -> str:
     columns = report._columns()
-    head = "".join(f"<th{_NUMBER if i >= LEFT else ''}>{escape(name)}</th>" for i, name in enumerate(columns))
-    body = "\n".join(
-        f'<tr class="{kind}">' + "".join(map(_cell, range(len(columns)), columns, cells)) + "</tr>"
-        for kind, cells in report._cells()
+    left = columns.index("calls")
+    labels = [""] * left + columns[left:]
+    pairs = zip(columns, labels, strict=True)
+    head = "".join(f"<th{_NUMBER if label else ''}>{escape(name)}</th>" for name, label in pairs)
+    body = [f'<tr class="{kind}">{"".join(map(_cell, labels, cells))}</tr>' for kind, cells in report._cells()]
+    return (
+        '<h2>Figures</h2><p class="soft">Times in milliseconds.</p>'
+        f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
     )
-    return f"<h2>Figures</h2><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
-def _cell(i: int, column: str, text: str) -> str:
-    if i < LEFT:
-        return f'<td class="wide">{escape(text)}</td>'
-    return f'<td{_NUMBER} data-label="{escape(column)}">{escape(text)}</td>' if text else "<td></td>"
+def _cell(label: str, text: str) -> str:
+    if not label:
+        return f'<td class="wide">{escape(text.strip())}</td>'
+    return f'<td{_NUMBER} data-label="{escape(label)}">{escape(text)}</td>' if text else "<td></td>"

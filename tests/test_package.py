@@ -46,6 +46,7 @@ ORDER = [
     "__init__",
     "trials",
     "dropin",
+    "scripts",
     "examples",
     "examples.gradients",
     "examples.graph",
