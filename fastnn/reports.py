@@ -171,14 +171,15 @@ class Report:
         rest = first.seconds - first.in_lines
         if len(self.runs) > 1 and rest > 0:
             said.append(
-                f"{_ms(rest)} of {_ms(first.seconds)} ms ({rest / first.seconds:.0%}) are in none of the rows above: "
-                f"if those took no time at all, the whole would be {first.seconds / rest:.2f} times as fast."
+                f"{_ms(rest)} of {_ms(first.seconds)} ms ({rest / first.seconds:.0%}) are outside the layers and ops. "
+                "If the layers and ops took no time at all, the whole would be "
+                f"{_times(first.seconds / rest)} times as fast."
             )
             if first.products:
                 stays = rest + first.products
                 said.append(
-                    f"Their matrix products, {_ms(first.products)} ms, are NumPy's and stay: with them the limit is "
-                    f"{first.seconds / stays:.2f} times."
+                    f"{_ms(first.products)} ms inside them are NumPy's matrix products, which stay as they are: with "
+                    f"these the limit is {_times(first.seconds / stays)} times."
                 )
         differences = self.loss_differences
         if differences:
@@ -354,7 +355,11 @@ def _ms(seconds: float) -> str:
 
 
 def _ratio(seconds: Sequence[float]) -> str:
-    return f"{seconds[0] / seconds[-1]:.2f}" if min(seconds) > 0 else ""
+    return _times(seconds[0] / seconds[-1]) if min(seconds) > 0 else ""
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.2f}" if ratio < 100 else f"{ratio:,.0f}"
 
 
 def _shape(shape: Sequence[int]) -> str:
@@ -380,7 +385,7 @@ body { margin: 0 auto; max-width: 1080px; padding: 24px 16px 48px; background: v
   font: 15px/1.45 system-ui, "Liberation Sans", sans-serif; overflow-wrap: anywhere; }
 h1 { font-size: 24px; line-height: 1.25; margin: 0 0 4px; } h2 { font-size: 18px; margin: 36px 0 10px; }
 h3 { font-size: 14px; margin: 0 0 6px; } p { margin: 6px 0; max-width: 75ch; }
-.whole { font-size: 18px; } .soft, .key { color: var(--soft); } .number, .bar b { font-variant-numeric: tabular-nums; }
+.lead { font-size: 18px; } .soft, .key { color: var(--soft); } .number, .bar b { font-variant-numeric: tabular-nums; }
 .key span { display: inline-block; margin-right: 18px; } .key i { display: inline-block; width: 12px; height: 12px;
   margin-right: 6px; background: var(--before); } .key .after i { background: var(--after); }
 .op { display: grid; grid-template-columns: 260px 1fr 72px; gap: 2px 14px; align-items: center; padding: 7px 0;
@@ -390,7 +395,7 @@ h3 { font-size: 14px; margin: 0 0 6px; } p { margin: 6px 0; max-width: 75ch; }
 .bar .after { background: var(--after); }
 .bar b { font-weight: 400; font-size: 13px; text-align: right; }
 .panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(290px, 1fr)); gap: 24px; }
-.size { display: grid; grid-template-columns: 104px 1fr 52px; gap: 8px; align-items: center; font-size: 13px; }
+.size { display: grid; grid-template-columns: 104px 1fr 60px; gap: 8px; align-items: center; font-size: 13px; }
 .size div { position: relative; background: var(--track); height: 12px; } .size i { display: block; height: 12px;
   background: var(--after); }
 .size u { position: absolute; top: -2px; bottom: -2px; width: 2px; background: var(--ink); }
@@ -400,7 +405,7 @@ h3 { font-size: 14px; margin: 0 0 6px; } p { margin: 6px 0; max-width: 75ch; }
 .plot .y { display: flex; flex-direction: column; justify-content: space-between; text-align: right; }
 .plot .x { grid-column: 2; display: flex; justify-content: space-between; }
 svg { display: block; width: 100%; height: 200px; border: 1px solid var(--line); }
-polyline { fill: none; stroke: var(--before); stroke-width: 3px; vector-effect: non-scaling-stroke; }
+polyline { fill: none; stroke: var(--before); stroke-width: 5px; vector-effect: non-scaling-stroke; }
 polyline.after { stroke: var(--after); stroke-width: 1.5px; }
 table { border-collapse: collapse; width: 100%; font-size: 14px; }
 th { text-align: left; font-weight: 600; color: var(--soft); }
@@ -414,6 +419,7 @@ dt { color: var(--soft); } dd { margin: 0; }
   thead { display: none; } tr { display: grid; grid-template-columns: 1fr 1fr; gap: 0 16px; padding: 7px 0;
     border-top: 1px solid var(--line); } th, td { border: 0; padding: 1px 0; } td:empty { display: none; }
   td.wide { grid-column: 1 / 3; font-weight: 600; } tr.inside td.wide { font-weight: 400; }
+  td[data-label="calls"] { grid-column: 1 / 3; }
   td[data-label] { display: flex; justify-content: space-between; gap: 8px; }
   td[data-label]::before { content: attr(data-label); color: var(--soft); font-weight: 400; text-align: left; }
 }
@@ -427,13 +433,13 @@ def _page(report: Report) -> str:
     if len(report.runs) > 1:
         whole = (
             f"{_ms(first.seconds)} ms {first.name}, {_ms(last.seconds)} ms {last.name}: "
-            f"{report.speed_up:.2f} times as fast"
+            f"{_ratio([first.seconds, last.seconds])} times as fast"
         )
     else:
         whole = f"{_ms(first.seconds)} ms, {first.name}"
     parts = [
         f"<h1>{escape(report.title)}</h1>",
-        f'<p class="whole">{escape(whole)}</p>',
+        f'<p class="lead">{escape(whole)}</p>',
         *(f"<p>{escape(sentence)}</p>" for sentence in report.sentences),
         _bars(report),
         _sizes(report),
@@ -482,24 +488,26 @@ def _after(report: Report, i: int) -> str:
 
 
 def _sizes(report: Report) -> str:
-    rows = [(row, row.ratio) for row in report.rows_by_size]
-    measured = [(row, ratio) for row, ratio in rows if ratio is not None]
-    if not measured:
+    panels: dict[str, list[tuple[str, float]]] = {row.name: [] for row in report.rows}
+    for row in report.rows_by_size:
+        if row.ratio is not None and row.shapes[0]:
+            panels[row.name].append((_shape(row.shapes[0]), row.ratio))
+    if not any(panels.values()):
         return ""
-    largest = max(1.0, *(ratio for _, ratio in measured))
-    panels: dict[str, list[str]] = {}
-    for row, ratio in measured:
-        panels.setdefault(row.name, []).append(
-            f'<div class="size"><span>{escape(_shape(row.shapes[0]))}</span>'
-            f'<div><i style="width:{100 * ratio / largest:.2f}%"></i><u style="left:{100 / largest:.2f}%"></u></div>'
-            f'<span class="number">{ratio:.2f} x</span></div>'
-        )
-    return (
-        '<h2>Speed-up by size</h2><p class="soft">The shape of the first argument. The upright line is 1: as fast as '
-        'before.</p><div class="panels">'
-        + "\n".join(f"<div><h3>{escape(name)}</h3>{''.join(bars)}</div>" for name, bars in panels.items())
-        + "</div>"
-    )
+    out = [
+        '<h2>Speed-up by size</h2><p class="soft">By the shape of the first argument. The upright line is 1: as fast '
+        'as before.</p><div class="panels">'
+    ]
+    for name, sizes in panels.items():
+        if sizes:
+            largest = max(1.0, *(ratio for _, ratio in sizes))
+            bars = "".join(
+                f'<div class="size"><span>{shape}</span><div><i style="width:{100 * ratio / largest:.2f}%"></i>'
+                f'<u style="left:{100 / largest:.2f}%"></u></div><span class="number">{_times(ratio)} x</span></div>'
+                for shape, ratio in sizes
+            )
+            out.append(f"<div><h3>{escape(name)}</h3>{bars}</div>")
+    return "\n".join([*out, "</div>"])
 
 
 def _losses(report: Report) -> str:
@@ -522,7 +530,7 @@ def _losses(report: Report) -> str:
             '<p class="soft">Their relative difference, on a logarithmic scale.</p>',
             _chart([logs], low, high, "1e{:.0f}", steps),
         ]
-    elif differences:
+    elif differences and not any(differences):
         out.append("<p>The two runs have the same losses, to the last bit.</p>")
     return "\n".join(out)
 

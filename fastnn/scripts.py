@@ -55,8 +55,8 @@ READERS = [
 ]
 _Book = Callable[[float, tuple[Any, ...], Any], None]  # told the seconds, arguments and result of a call
 UNSEEN = (
-    "Products written with @ and files read with open() cannot be told from Python's own work: outside the rows above "
-    "they are in everything else."
+    "Outside layers, products written with @ and files read with open() count as everything else: they cannot be told "
+    "from Python's own work."
 )
 
 

@@ -42,6 +42,16 @@ def test_json_and_the_options(tmp_path, dtype):
     assert json.loads(again.read_text())["compiled"]["losses"] == report["compiled"]["losses"]
 
 
+def test_the_page_and_the_limit(tmp_path, capsys):
+    path = tmp_path / "report.html"
+    assert cli.main([*SHORT, "--html", str(path), "--fail-below", "1e-9"]) == 0
+    page = path.read_text()
+    for words in ("Affine.forward", "relu_with_mask", "<h2>Loss</h2>", "Speed-up by size", fastnn.get_backend()):
+        assert words in page
+    assert cli.main([*SHORT, "--fail-below", "1e9"]) == 1
+    assert "fastnn compare: the whole is" in capsys.readouterr().err
+
+
 def test_mnist_files(tmp_path, rng):
     path = tmp_path / "mnist.npz"
     x, t = rng.integers(0, 256, (90, 28, 28), np.uint8), rng.integers(0, 10, 90, np.uint8)
@@ -94,6 +104,7 @@ BAD_OPTIONS = {
     "--seed": ["-1"],
     "--dtype": ["int8"],
     "--backend": ["fastest", "reference"],
+    "--fail-below": ["0", "much"],
 }
 
 

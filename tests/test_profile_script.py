@@ -1,0 +1,294 @@
+"""fastnn profile: scripts in both volumes' styles, in processes of their own."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from fastnn import cli, reports, scripts
+
+LAYERS = """
+import numpy as np
+
+
+class Relu:
+    def __init__(self):
+        self.params, self.grads = [], []
+
+    def forward(self, x):
+        self.mask = x <= 0
+        y = x.copy()
+        y[self.mask] = 0
+        return y
+
+    def backward(self, dout):
+        dx = dout.copy()
+        dx[self.mask] = 0
+        return dx
+
+
+class Affine:
+    def __init__(self, W, b):
+        self.params, self.grads = [W, b], [np.zeros_like(W), np.zeros_like(b)]
+
+    W = property(lambda self: self.params[0])
+    b = property(lambda self: self.params[1])
+    dW = property(lambda self: self.grads[0])
+    db = property(lambda self: self.grads[1])
+
+    def forward(self, x):
+        self.x = x
+        return np.dot(x, self.W) + self.b
+
+    def backward(self, dout):
+        self.grads[0][...] = np.dot(self.x.T, dout)
+        self.grads[1][...] = dout.sum(axis=0)
+        return np.dot(dout, self.W.T)
+
+
+def softmax(x):
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+class SoftmaxWithLoss:
+    def __init__(self):
+        self.params, self.grads = [], []
+
+    def forward(self, x, t):
+        self.y = softmax(x)
+        self.t = t.argmax(axis=1) if t.size == self.y.size else t
+        return -np.sum(np.log(self.y[np.arange(len(x)), self.t] + 1e-7)) / len(x)
+
+    def backward(self, dout=1):
+        dx = self.y.copy()
+        dx[np.arange(len(dx)), self.t] -= 1
+        return dx * dout / len(dx)
+
+
+class Sigmoid:  # of another kind: it is left as it is
+    def __init__(self):
+        self.params, self.grads = [], []
+
+    def forward(self, x):
+        self.out = np.tanh(x)
+        return self.out
+
+    def backward(self, dout):
+        return dout * (1 - self.out**2)
+"""
+
+TRAINING = """
+import sys
+
+x, t = np.random.rand(500, 784), np.random.randint(0, 10, 500)
+hidden = Affine(0.01 * np.random.randn(784, 50), np.zeros(50))
+last = Affine(0.01 * np.random.randn(50, 10), np.zeros(10))
+network, loss = [hidden, Relu(), last], SoftmaxWithLoss()
+for step in range(int(sys.argv[1])):
+    batch = np.random.choice(500, 100)
+    y = x[batch]
+    for layer in network:
+        y = layer.forward(y)
+    value, dout = loss.forward(y, t[batch]), loss.backward()
+    for layer in reversed(network):
+        dout = layer.backward(dout)
+    for layer in network:
+        UPDATE
+print(f"loss {value:.6f}")
+"""
+VOLUMES = {
+    1: "if hasattr(layer, 'W'): layer.W[...] -= 0.1 * layer.dW; layer.b[...] -= 0.1 * layer.db",
+    2: "[p.__isub__(0.1 * g) for p, g in zip(layer.params, layer.grads)]",
+}
+CLOCK = """
+import time
+begin = time.perf_counter()
+"""
+STOPPED = """
+with open(sys.argv[2], "a") as file:
+    print(time.perf_counter() - begin, file=file)
+"""
+
+
+def script(tmp_path, text, name="train.py"):
+    path = tmp_path / name
+    path.write_text(text)
+    return str(path)
+
+
+def training(volume):
+    return LAYERS + TRAINING.replace("UPDATE", VOLUMES[volume])
+
+
+def test_a_two_layer_network_adds_up(tmp_path, capfd):
+    # The script's own clock starts after its layers have been tried beside fastnn's, which is not its time.
+    path = script(tmp_path, LAYERS + CLOCK + training(1).removeprefix(LAYERS) + STOPPED)
+    report = scripts.profile_script(path, ["400", str(tmp_path / "clock")])
+    assert capfd.readouterr().out.count("loss ") == 1
+    own = [float(line) for line in (tmp_path / "clock").read_text().splitlines()]
+    for run, seconds in zip(report.runs, own, strict=True):
+        assert run.in_lines + sum(run.parts.values()) == pytest.approx(seconds, rel=0.03)
+        assert min(run.parts.values()) >= 0
+    first, second = report.runs
+    assert 0 < first.products < first.in_lines
+    calls = {(line.layer, line.shape): line.calls for line in first.lines}
+    assert calls == {(line.layer, line.shape): line.calls for line in second.lines}
+    assert calls["Affine.forward", (100, 784)] == calls["Affine.forward", (100, 50)] == 400
+    assert calls["SoftmaxWithLoss.backward", ()] == 400
+    inside = {(op.layer, op.op, op.shape): op.calls for op in second.inside}
+    assert inside["Affine.backward", "affine_backward", (100, 50)] == 400 and first.inside == []
+    for row in report.rows:
+        assert sum(op.seconds[0] for op in report.inside(row)) <= 1.1 * row.seconds[1]
+    assert len(first.losses) == len(second.losses) == 400 and max(report.loss_differences) < 1e-9
+    assert {run.name for run in report.runs} == {"as it stands", report.config["backend"]}
+
+
+@pytest.mark.parametrize("volume", VOLUMES)
+def test_both_volumes_with_layers_in_a_module(tmp_path, volume, capfd):
+    (tmp_path / "common").mkdir()
+    (tmp_path / "common" / "layers.py").write_text(LAYERS)
+    text = "import numpy as np\nfrom common.layers import *\n" + training(volume).removeprefix(LAYERS)
+    report = scripts.profile_script(script(tmp_path, text), ["3"])
+    out, err = capfd.readouterr()
+    assert out.startswith("loss ") and err == ""
+    assert {row.name for row in report.rows} == {
+        f"{layer}.{way}" for layer in ("Affine", "Relu", "SoftmaxWithLoss") for way in ("forward", "backward")
+    }
+    assert all(row.ratio for row in report.rows)
+    assert any("Sigmoid was left as it is" in note for note in report.notes)
+    assert report.runs[0].losses == pytest.approx(report.runs[1].losses, rel=1e-12)
+
+
+def test_the_remainder_says_what_it_is(tmp_path):
+    text = """
+import gzip, pickle
+import numpy as np
+class Sigmoid:
+    def __init__(self):
+        self.out = None
+    def forward(self, x):
+        self.out = np.tanh(x)
+        return self.out
+    def backward(self, dout):
+        return dout * (1 - self.out**2)
+from pathlib import Path
+folder = Path(__file__).parent
+np.save(folder / "x.npy", np.ones((300, 300)))
+x = np.load(folder / "x.npy")
+with gzip.open(folder / "x.gz", "wb") as file:
+    pickle.dump(x, file)
+with gzip.open(folder / "x.gz") as file:
+    x = pickle.load(file)
+for _ in range(5):
+    x = np.einsum("ij,jk->ik", np.matmul(np.dot(x, x), x), x) / 1e9
+import wave
+Sigmoid().forward(x)
+"""
+    report = scripts.profile_script(script(tmp_path, text))
+    assert report.rows == []
+    for run in report.runs:
+        assert list(run.parts) == ["matrix products", "loading data", "imports", "left as they are", reports.REST]
+        assert min(run.parts.values()) > 0
+    assert report.notes[0] == "Nothing was replaced: the two runs are the same."
+
+
+def test_functions_and_optimizers(tmp_path):
+    text = """
+import numpy as np
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+def mean_squared_error(y, t):
+    return 0.5 * np.mean((y - t) ** 2)
+class SGD:
+    def __init__(self, lr=0.01):
+        self.lr = lr
+    def update(self, params, grads):
+        for key in params:
+            params[key] -= self.lr * grads[key]
+params = {"W": np.ones((4, 3))}
+for _ in range(3):
+    y = sigmoid(np.random.randn(5, 4).dot(params["W"]))
+    mean_squared_error(y, np.zeros((5, 3)))
+    SGD().update(params, {"W": np.ones((4, 3))})
+"""
+    report = scripts.profile_script(script(tmp_path, text))
+    assert {row.name: row.calls for row in report.rows} == {"sigmoid": 3, "mean_squared_error": 3, "SGD.update": 3}
+    assert {row.name: [op.op for op in report.inside(row)] for row in report.rows} == {
+        "sigmoid": ["sigmoid"],
+        "mean_squared_error": ["mean_squared_error"],
+        "SGD.update": ["sgd"],
+    }
+    assert len(report.runs[0].losses) == 3 and max(report.loss_differences) < 1e-12
+
+
+def test_what_runs_in_other_threads_is_not_counted(tmp_path):
+    text = """
+import threading, time
+import numpy as np
+def relu(x):
+    return np.maximum(0, x)
+thread = threading.Thread(target=lambda: [relu(np.ones(9)) for _ in range(9)])
+thread.start()
+thread.join()
+relu(np.ones(3))
+"""
+    report = scripts.profile_script(script(tmp_path, text))
+    assert [(row.calls, row.shapes) for row in report.rows] == [(1, ((3,),))]
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_the_command_writes_its_reports(tmp_path, capfd):
+    path = script(tmp_path, training(2), "<b>&amp.py")
+    files = [str(tmp_path / name) for name in ("report.json", "report.html")]
+    assert cli.main(["profile", "--json", files[0], "--html", files[1], path, "5"]) == 0
+    out = capfd.readouterr().out
+    for word in ("Profile of <b>&amp.py", "Affine.forward", "everything else", "the whole", "blas core"):
+        assert word in out
+    found = json.loads((tmp_path / "report.json").read_text())
+    assert found["version"] == 1 and len(found["runs"]) == 2 and found["speed-up"] > 0
+    page = (tmp_path / "report.html").read_text()
+    assert "Profile of &lt;b&gt;&amp;amp.py" in page and "<b>&amp.py" not in page
+
+
+def test_fail_below(tmp_path, capfd):
+    path = script(tmp_path, training(2))
+    assert cli.main(["profile", "--fail-below", "1e-9", path, "3"]) == 0
+    assert cli.main(["profile", "--fail-below", "1e9", path, "3"]) == 1
+    err = capfd.readouterr().err
+    assert "fastnn profile: the whole is" in err and "fastnn profile: Relu.forward is" in err
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        (
+            "def fall():\n    raise KeyError('gone')\nfall()",
+            ["KeyError: 'gone'", "in fall", "exit code 1, as it stands"],
+        ),
+        ("import sys\nsys.exit(3)", ["exit code 3, as it stands"]),
+        ("import os\nos._exit(0)", ["exit code 0 before its figures could be taken, as it stands"]),
+        (
+            "import sys\nprint('heard')\nassert sys.stdin.read(), 'silent'",
+            ["heard", "AssertionError: silent", "exit code 1, with fastnn's layers"],
+        ),
+        ("x = (", ["SyntaxError", "exit code 1, as it stands"]),
+    ],
+)
+def test_scripts_that_fail(tmp_path, text, said):
+    command = [sys.executable, "-m", "fastnn", "profile", script(tmp_path, text)]
+    run = subprocess.run(command, input="words", capture_output=True, text=True, timeout=120, check=False)
+    assert run.returncode == 2
+    for words in said:
+        assert words in run.stderr
+    assert "fastnn profile: " in run.stderr.splitlines()[-1]
+
+
+def test_a_script_that_is_not_there(tmp_path, capsys):
+    assert cli.main(["profile", str(tmp_path / "gone.py")]) == 2
+    assert "gone.py is no file" in capsys.readouterr().err
+    assert cli.main(["profile", "--html", str(tmp_path / "nowhere" / "x.html"), __file__]) == 2
+    assert "--html: " in capsys.readouterr().err
