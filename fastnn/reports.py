@@ -183,7 +183,7 @@ class Report:
                 )
         differences = self.loss_differences
         if differences:
-            said.append(f"{len(differences)} losses, at most {max(differences):.1e} apart (relative).")
+            said.append(f"{len(differences):,} losses, at most {max(differences):.1e} apart (relative).")
         if len(self.runs) > 1 and len(first.losses) != len(self.runs[-1].losses):
             said.append(f"One run has {len(first.losses)} losses, the other {len(self.runs[-1].losses)}.")
         handed = sum(line.by_reference for run in self.runs for line in (*run.lines, *run.inside))

@@ -17,7 +17,8 @@ import subprocess
 import sys
 import tempfile
 import timeit
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import wraps
 from pathlib import Path
@@ -146,7 +147,7 @@ def child() -> None:
     def chooser(name: str, theirs: Any) -> tuple[Any, str]:
         if any(theirs is each for each in placed):
             return theirs, ""
-        with clock, use(backend):
+        with clock.stopped(), use(backend):
             ours, reason = dropin.choose(name, theirs, verify=task["verify"])
             if reason:
                 left.append((f"{theirs.__module__}.{name}", reason))
@@ -176,7 +177,7 @@ def child() -> None:
 
 class _Clock:
     """
-    Where the time of the main thread goes, no moment counted twice; a context for what is not the script's time.
+    Where the time of the main thread goes, no moment counted twice.
 
     Attributes
     ----------
@@ -196,13 +197,16 @@ class _Clock:
         self._thread = get_ident()
         self._timed: dict[int, tuple[Any, Any]] = {}  # by the identity of what is timed
 
-    def __enter__(self) -> None:
-        self._kept, self._inside, self._in_product = (self._inside, self._in_product), True, True
-        self._start = perf_counter()
-
-    def __exit__(self, *error: object) -> None:
-        self.lost += perf_counter() - self._start
-        self._inside, self._in_product = self._kept
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """What happens in here is not the script's time."""
+        kept, lost, start = (self._inside, self._in_product), self.lost, perf_counter()
+        self._inside = self._in_product = True
+        try:
+            yield
+        finally:
+            self._inside, self._in_product = kept
+            self.lost = lost + perf_counter() - start
 
     def watch(self) -> None:
         """Time what NumPy and Python do beside the layers, from now on."""

@@ -70,7 +70,7 @@ def test_what_amdahl_leaves_is_said(report):
     said = " ".join(report.sentences)
     assert "200.0 of 1,000.0 ms (20%)" in said and "5.00 times as fast" in said
     assert "300.0 ms inside them are NumPy's matrix products" in said and "the limit is 2.00" in said
-    assert "2000 losses, at most 2.0e-10 apart" in said
+    assert "2,000 losses, at most 2.0e-10 apart" in said
     assert "2 calls were computed by NumPy" in said and "A note" in said
 
 
