@@ -12,7 +12,7 @@
 """
 
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
-from libc.math cimport INFINITY
+from libc.math cimport INFINITY, pow, sqrt
 from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
@@ -1224,53 +1224,46 @@ def mlp_gradient(x, t, *params, activation="relu", loss="softmax", eps=1e-7, out
 
 # ---------------------------------------------------------------- a step of an optimizer
 
-cdef inline bint is_step_in_place(object p, object dp, object out):
-    """The plain case of a step without state."""
+cdef inline bint is_state(object a, cnp.ndarray p, object dp, object given):
+    """A plain array of p's dtype and shape, to be changed in place, which dp is clear of."""
     return (
-        out is p
-        and PyArray_CheckExact(p)
-        and PyArray_CheckExact(dp)
-        and native(cnp.PyArray_TYPE(<cnp.ndarray> p))
-        and same_type(<cnp.ndarray> p, <cnp.ndarray> dp)
-        and PyArray_ISCARRAY(<cnp.ndarray> p)
-        and PyArray_ISCARRAY_RO(<cnp.ndarray> dp)
-        and PyArray_SAMESHAPE(<cnp.ndarray> p, <cnp.ndarray> dp)
-        and apart(<cnp.ndarray> p, <cnp.ndarray> dp)
+        given is a
+        and PyArray_CheckExact(a)
+        and same_type(<cnp.ndarray> a, p)
+        and PyArray_ISCARRAY(<cnp.ndarray> a)
+        and PyArray_SAMESHAPE(<cnp.ndarray> a, p)
+        and apart(<cnp.ndarray> a, dp)
     )
 
 
-cdef list in_place(tuple names, tuple state, object dp, object out):
+cdef bint in_place(object p, object a, object b, object dp, object out):
+    """The case that needs no copy: a step changes p and, if they are not None, a and b, which `out` is too."""
+    if not (
+        PyArray_CheckExact(p)
+        and native(cnp.PyArray_TYPE(<cnp.ndarray> p))
+        and PyArray_CheckExact(dp)
+        and same_type(<cnp.ndarray> dp, <cnp.ndarray> p)
+        and PyArray_ISCARRAY_RO(<cnp.ndarray> dp)
+        and PyArray_SAMESHAPE(<cnp.ndarray> dp, <cnp.ndarray> p)
+    ):
+        return False
+    if a is None:
+        return is_state(p, p, dp, out)
+    if type(out) is not tuple or len(<tuple> out) != (2 if b is None else 3):
+        return False
+    if not (is_state(p, p, dp, (<tuple> out)[0]) and is_state(a, p, dp, (<tuple> out)[1]) and apart(p, a)):
+        return False
+    return b is None or is_state(b, p, dp, (<tuple> out)[2]) and apart(b, p) and apart(b, a)
+
+
+cdef list brought_in_place(tuple names, tuple state, object dp, object out):
     """The arrays to change, which hold the state, and the gradient, all plain; None if the reference has to do it.
 
     `out` is a tuple or None.
     """
-    cdef Py_ssize_t i, k
-    cdef cnp.ndarray p, array
-    cdef bint direct = type(out) is tuple and len(<tuple> out) == len(state) and PyArray_CheckExact(state[0])
-    if direct:
-        p = state[0]
-        direct = (
-            native(cnp.PyArray_TYPE(p))
-            and PyArray_CheckExact(dp)
-            and same_type(<cnp.ndarray> dp, p)
-            and PyArray_ISCARRAY_RO(<cnp.ndarray> dp)
-            and PyArray_SAMESHAPE(<cnp.ndarray> dp, p)
-        )
-        for i in range(len(state)):
-            if not (direct and (<tuple> out)[i] is state[i] and PyArray_CheckExact(state[i])):
-                direct = False
-                break
-            array = state[i]
-            direct = (
-                same_type(array, p) and PyArray_ISCARRAY(array) and PyArray_SAMESHAPE(array, p) and apart(array, dp)
-            )
-            for k in range(i):
-                direct = direct and apart(array, state[k])
-    if direct:
-        return [*state, dp]
     arrays, gradient = arguments.step(dict(zip(names, state, strict=True)), dp)
     given = arguments.step_outputs(out, arrays, gradient)
-    p = arrays[0]
+    cdef cnp.ndarray p = arrays[0]
     if not native(cnp.PyArray_TYPE(p)) or not same_type(gradient, p):
         return None
     changed = [fresh(a, cnp.PyArray_TYPE(p)) if g is None else g for a, g in zip(arrays, given, strict=True)]
@@ -1286,12 +1279,11 @@ cdef inline double finite(str name, object number) except? -1:
     return arguments.number(name, number)
 
 
-cdef inline Task of_step(list arrays):
-    """Of what in_place gave: x is the gradient, y, y2, y3 are the state."""
-    cdef Py_ssize_t last = len(arrays) - 1
-    cdef Task task = elements(arrays[last], None, arrays[0])
-    task.y2 = cnp.PyArray_DATA(<cnp.ndarray> arrays[1])
-    task.y3 = cnp.PyArray_DATA(<cnp.ndarray> arrays[last - 1])
+cdef inline Task of_step(cnp.ndarray p, cnp.ndarray a, cnp.ndarray b, cnp.ndarray dp):
+    """x is the gradient; y, y2, y3 are what the step changes, as far as there is any."""
+    cdef Task task = elements(dp, None, p)
+    task.y2 = NULL if a is None else cnp.PyArray_BYTES(a)
+    task.y3 = NULL if b is None else cnp.PyArray_BYTES(b)
     return task
 
 
@@ -1305,13 +1297,15 @@ cdef void sgd_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize
 
 def sgd(p, dp, lr, *, out=None):
     cdef double rate = finite("lr", lr)
-    cdef list arrays = [p, dp] if is_step_in_place(p, dp, out) else in_place(("p",), (p,), dp, (out,))
-    if arrays is None:
-        return hand_over("sgd")(p, dp, lr, out=out)
-    cdef Task task = of_step(arrays)
+    if not in_place(p, None, None, dp, out):
+        arrays = brought_in_place(("p",), (p,), dp, (out,))
+        if arrays is None:
+            return hand_over("sgd")(p, dp, lr, out=out)
+        p, dp = arrays
+    cdef Task task = of_step(p, None, None, dp)
     task.factor = rate
     run(sgd_part, &task, task.N, 1, LONG_TO_MOVE)
-    return given_back(arrays[0], out)
+    return given_back(p, out)
 
 
 cdef void momentum_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t piece) noexcept nogil:
@@ -1327,13 +1321,15 @@ cdef void momentum_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_
 
 def momentum(p, v, dp, lr, momentum, *, out=None):
     cdef double rate = finite("lr", lr), kept = finite("momentum", momentum)
-    cdef list arrays = in_place(("p", "v"), (p, v), dp, out)
-    if arrays is None:
-        return hand_over("momentum")(p, v, dp, lr, momentum, out=out)
-    cdef Task task = of_step(arrays)
+    if not in_place(p, v, None, dp, out):
+        arrays = brought_in_place(("p", "v"), (p, v), dp, out)
+        if arrays is None:
+            return hand_over("momentum")(p, v, dp, lr, momentum, out=out)
+        p, v, dp = arrays
+    cdef Task task = of_step(p, v, None, dp)
     task.factor, task.constants[0] = rate, kept
     run(momentum_part, &task, task.N, 1, LONG_TO_MOVE)
-    return given_back(arrays[0], out), given_back(arrays[1], out)
+    return given_back(p, out), given_back(v, out)
 
 
 cdef void nesterov_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t piece) noexcept nogil:
@@ -1354,13 +1350,15 @@ cdef void nesterov_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_
 def nesterov(p, v, dp, lr, momentum, volume=1, *, out=None):
     cdef double rate = finite("lr", lr), kept = finite("momentum", momentum)
     cdef Py_ssize_t form = arguments.whole_number("volume", volume, 1, 2)
-    cdef list arrays = in_place(("p", "v"), (p, v), dp, out)
-    if arrays is None:
-        return hand_over("nesterov")(p, v, dp, lr, momentum, volume, out=out)
-    cdef Task task = of_step(arrays)
+    if not in_place(p, v, None, dp, out):
+        arrays = brought_in_place(("p", "v"), (p, v), dp, out)
+        if arrays is None:
+            return hand_over("nesterov")(p, v, dp, lr, momentum, volume, out=out)
+        p, v, dp = arrays
+    cdef Task task = of_step(p, v, None, dp)
     task.factor, task.constants[0], task.constants[1] = rate, kept, form
     run(nesterov_part, &task, task.N, 1, LONG_TO_MOVE)
-    return given_back(arrays[0], out), given_back(arrays[1], out)
+    return given_back(p, out), given_back(v, out)
 
 
 cdef void adagrad_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t piece) noexcept nogil:
@@ -1373,13 +1371,15 @@ cdef void adagrad_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_s
 
 def adagrad(p, h, dp, lr, *, out=None):
     cdef double rate = finite("lr", lr)
-    cdef list arrays = in_place(("p", "h"), (p, h), dp, out)
-    if arrays is None:
-        return hand_over("adagrad")(p, h, dp, lr, out=out)
-    cdef Task task = of_step(arrays)
+    if not in_place(p, h, None, dp, out):
+        arrays = brought_in_place(("p", "h"), (p, h), dp, out)
+        if arrays is None:
+            return hand_over("adagrad")(p, h, dp, lr, out=out)
+        p, h, dp = arrays
+    cdef Task task = of_step(p, h, None, dp)
     task.factor = rate
     run(adagrad_part, &task, task.N, 1, LONG_TO_MOVE)
-    return given_back(arrays[0], out), given_back(arrays[1], out)
+    return given_back(p, out), given_back(h, out)
 
 
 cdef void rmsprop_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t piece) noexcept nogil:
@@ -1398,13 +1398,15 @@ cdef void rmsprop_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_s
 
 def rmsprop(p, h, dp, lr, decay_rate, *, out=None):
     cdef double rate = finite("lr", lr), kept = finite("decay_rate", decay_rate)
-    cdef list arrays = in_place(("p", "h"), (p, h), dp, out)
-    if arrays is None:
-        return hand_over("rmsprop")(p, h, dp, lr, decay_rate, out=out)
-    cdef Task task = of_step(arrays)
+    if not in_place(p, h, None, dp, out):
+        arrays = brought_in_place(("p", "h"), (p, h), dp, out)
+        if arrays is None:
+            return hand_over("rmsprop")(p, h, dp, lr, decay_rate, out=out)
+        p, h, dp = arrays
+    cdef Task task = of_step(p, h, None, dp)
     task.factor, task.constants[0] = rate, kept
     run(rmsprop_part, &task, task.N, 1, LONG_TO_MOVE)
-    return given_back(arrays[0], out), given_back(arrays[1], out)
+    return given_back(p, out), given_back(h, out)
 
 
 cdef void adam_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t piece) noexcept nogil:
@@ -1421,13 +1423,26 @@ cdef void adam_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssiz
         )
 
 
+cdef int adam_numbers(object lr, object beta1, object beta2, object iter, double* numbers) except -1:
+    """The rate at this step, beta1 and beta2: as arguments.adam_rate has it, without running any Python as a rule."""
+    if type(iter) is int and 0 < iter < 1 << 31 and type(lr) is float and type(beta1) is float and type(beta2) is float:
+        numbers[0], numbers[1], numbers[2] = lr, beta1, beta2
+        if -INFINITY < numbers[0] < INFINITY and 0 <= numbers[1] < 1 and 0 <= numbers[2] < 1:
+            numbers[0] = numbers[0] * sqrt(1 - pow(numbers[2], <double> iter)) / (1 - pow(numbers[1], <double> iter))
+            return 0
+    numbers[0], numbers[1], numbers[2] = arguments.adam_rate(lr, beta1, beta2, iter)
+    return 0
+
+
 def adam(p, m, v, dp, lr, beta1, beta2, iter, *, out=None):
-    cdef double rate, kept1, kept2
-    rate, kept1, kept2 = arguments.adam_rate(lr, beta1, beta2, iter)
-    cdef list arrays = in_place(("p", "m", "v"), (p, m, v), dp, out)
-    if arrays is None:
-        return hand_over("adam")(p, m, v, dp, lr, beta1, beta2, iter, out=out)
-    cdef Task task = of_step(arrays)
-    task.factor, task.constants[0], task.constants[1] = rate, kept1, kept2
+    cdef double[3] numbers = [0, 0, 0]
+    adam_numbers(lr, beta1, beta2, iter, numbers)
+    if not in_place(p, m, v, dp, out):
+        arrays = brought_in_place(("p", "m", "v"), (p, m, v), dp, out)
+        if arrays is None:
+            return hand_over("adam")(p, m, v, dp, lr, beta1, beta2, iter, out=out)
+        p, m, v, dp = arrays
+    cdef Task task = of_step(p, m, v, dp)
+    task.factor, task.constants[0], task.constants[1] = numbers[0], numbers[1], numbers[2]
     run(adam_part, &task, task.N, 1, LONG_TO_MOVE)
-    return given_back(arrays[0], out), given_back(arrays[1], out), given_back(arrays[2], out)
+    return given_back(p, out), given_back(m, out), given_back(v, out)
