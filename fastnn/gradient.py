@@ -110,17 +110,20 @@ def check_gradient(
         logarithm that its gradient leaves out: ``SoftmaxWithLoss(eps=0)`` makes the two the same function.  A
         ReLU whose input lies within `h` of 0 shows as a difference too.
     """
-    analytic = [g.copy() for g in network.gradient(x, t)]
+    of_layers = [g.copy() for g in network.gradient(x, t)]
+    params = network.params
+    # The gradient of an array that several layers hold is the sum of theirs.
+    analytic = [np.sum([g for g, q in zip(of_layers, params, strict=True) if q is p], axis=0) for p in params]
     numerical = network.numerical_gradient(x, t, h=h, show=show)
     checks = []
-    for name, p, a, n in zip(network.names, network.params, analytic, numerical, strict=True):
+    for name, p, a, n in zip(network.names, params, analytic, numerical, strict=True):
         size = np.linalg.norm(a) + np.linalg.norm(n)
         checks.append(ParameterCheck(name, p.shape, float(np.linalg.norm(a - n) / size) if size else 0.0))
     if show:
         print(f"{'parameter':<12}{'shape':<14}relative error")
         for check in checks:
             print(f"{check.name:<12}{check.shape!s:<14}{check.error:.1e}")
-        print(f"{forward_passes(*network.params):,} values of the loss")
+        print(f"{forward_passes(*params):,} values of the loss")
     return checks
 
 

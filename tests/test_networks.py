@@ -722,3 +722,11 @@ def test_weights_of_integers_are_refused():
     for dtype in (int, np.uint8, bool):
         with pytest.raises((TypeError, ValueError), match="dtype"):
             MLP([3, 2], dtype=dtype)
+
+
+def test_a_weight_that_two_layers_share_is_checked_as_one(rng):
+    W, b = rng.standard_normal((4, 4)), rng.standard_normal(4)
+    network = Sequential([Affine(W, b), fastnn.Sigmoid(), Affine(W, b)], fastnn.IdentityWithLoss())
+    checks = fastnn.check_gradient(network, rng.standard_normal((3, 4)), rng.standard_normal((3, 4)), show=False)
+    assert [c.name for c in checks] == ["W1", "b1", "W2", "b2"]
+    assert max(c.error for c in checks) < 1e-7
