@@ -9,7 +9,6 @@ import numpy as np
 
 from fastnn import arguments, ops
 from fastnn._kernels.lists import go_together
-from fastnn.arguments import Array
 from fastnn.backends import active
 
 __all__ = ["SGD", "AdaGrad", "Adam", "Momentum", "Nesterov", "RMSprop"]
@@ -52,7 +51,32 @@ class SGD:
                 p[...] = sgd(p, dp, lr)
 
 
-class Momentum:
+class _Keeping:
+    """An optimizer that keeps arrays like each parameter, under the names in `_kept`, from the first update on."""
+
+    _op: str
+    _kept: tuple[str, ...]
+
+    def _constants(self, params: Any) -> tuple[Any, ...]:
+        """What the op takes after the arrays."""
+        raise NotImplementedError
+
+    def update(self, params: Any, grads: Any) -> None:
+        """Change every parameter in place: as `SGD.update`."""
+        states = [_zeros(params) if getattr(self, name) is None else getattr(self, name) for name in self._kept]
+        together = _together(params, *states, grads)
+        for name, state in zip(self._kept, states, strict=True):
+            setattr(self, name, state)
+        op, constants = getattr(ops, self._op), self._constants(params)
+        for *arrays, dp in together:
+            if arrays[0].flags.carray and arrays[0].dtype.isnative:
+                op(*arrays, dp, *constants, out=tuple(arrays))
+            else:
+                for array, result in zip(arrays, op(*arrays, dp, *constants), strict=True):
+                    array[...] = result
+
+
+class Momentum(_Keeping):
     """
     Gradient descent with momentum.
 
@@ -73,20 +97,17 @@ class Momentum:
     fastnn.ops.momentum
     """
 
+    _op, _kept = "momentum", ("v",)
+
     def __init__(self, lr: float = 0.01, momentum: float = 0.9) -> None:
         self.lr, self.momentum = arguments.number("lr", lr), arguments.number("momentum", momentum)
         self.v: Any = None
 
-    def update(self, params: Any, grads: Any) -> None:
-        """Change every parameter in place: as `SGD.update`."""
-        vs = _zeros(params) if self.v is None else self.v
-        together = _together(params, vs, grads)
-        self.v = vs
-        for p, v, dp in together:
-            _step("momentum", (p, v), dp, self.lr, self.momentum)
+    def _constants(self, params: Any) -> tuple[Any, ...]:
+        return self.lr, self.momentum
 
 
-class Nesterov:
+class Nesterov(_Keeping):
     """
     Nesterov's accelerated gradient.
 
@@ -111,21 +132,17 @@ class Nesterov:
     fastnn.ops.nesterov
     """
 
+    _op, _kept = "nesterov", ("v",)
+
     def __init__(self, lr: float = 0.01, momentum: float = 0.9) -> None:
         self.lr, self.momentum = arguments.number("lr", lr), arguments.number("momentum", momentum)
         self.v: Any = None
 
-    def update(self, params: Any, grads: Any) -> None:
-        """Change every parameter in place: as `SGD.update`."""
-        vs = _zeros(params) if self.v is None else self.v
-        together = _together(params, vs, grads)
-        self.v = vs
-        volume = 1 if isinstance(params, dict) else 2
-        for p, v, dp in together:
-            _step("nesterov", (p, v), dp, self.lr, self.momentum, volume)
+    def _constants(self, params: Any) -> tuple[Any, ...]:
+        return self.lr, self.momentum, 1 if isinstance(params, dict) else 2
 
 
-class AdaGrad:
+class AdaGrad(_Keeping):
     """
     AdaGrad: a learning rate for each number, which falls with the sum of its squared gradients.
 
@@ -144,20 +161,17 @@ class AdaGrad:
     fastnn.ops.adagrad
     """
 
+    _op, _kept = "adagrad", ("h",)
+
     def __init__(self, lr: float = 0.01) -> None:
         self.lr = arguments.number("lr", lr)
         self.h: Any = None
 
-    def update(self, params: Any, grads: Any) -> None:
-        """Change every parameter in place: as `SGD.update`."""
-        hs = _zeros(params) if self.h is None else self.h
-        together = _together(params, hs, grads)
-        self.h = hs
-        for p, h, dp in together:
-            _step("adagrad", (p, h), dp, self.lr)
+    def _constants(self, params: Any) -> tuple[Any, ...]:
+        return (self.lr,)
 
 
-class RMSprop:
+class RMSprop(_Keeping):
     """
     RMSprop: as AdaGrad, with a mean that forgets in place of the sum.
 
@@ -178,20 +192,17 @@ class RMSprop:
     fastnn.ops.rmsprop
     """
 
+    _op, _kept = "rmsprop", ("h",)
+
     def __init__(self, lr: float = 0.01, decay_rate: float = 0.99) -> None:
         self.lr, self.decay_rate = arguments.number("lr", lr), arguments.number("decay_rate", decay_rate)
         self.h: Any = None
 
-    def update(self, params: Any, grads: Any) -> None:
-        """Change every parameter in place: as `SGD.update`."""
-        hs = _zeros(params) if self.h is None else self.h
-        together = _together(params, hs, grads)
-        self.h = hs
-        for p, h, dp in together:
-            _step("rmsprop", (p, h), dp, self.lr, self.decay_rate)
+    def _constants(self, params: Any) -> tuple[Any, ...]:
+        return self.lr, self.decay_rate
 
 
-class Adam:
+class Adam(_Keeping):
     """
     Adam: momentum and RMSprop together, both corrected for their start at 0.
 
@@ -214,6 +225,8 @@ class Adam:
     fastnn.ops.adam
     """
 
+    _op, _kept = "adam", ("m", "v")
+
     def __init__(self, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999) -> None:
         self.lr = arguments.number("lr", lr)
         self.beta1, self.beta2 = arguments.number("beta1", beta1, 0, 1), arguments.number("beta2", beta2, 0, 1)
@@ -221,29 +234,19 @@ class Adam:
         self.m: Any = None
         self.v: Any = None
 
+    def _constants(self, params: Any) -> tuple[Any, ...]:
+        return self.lr, self.beta1, self.beta2, self.iter + 1
+
     def update(self, params: Any, grads: Any) -> None:
         """Change every parameter in place: as `SGD.update`."""
-        ms, vs = (_zeros(params), _zeros(params)) if self.m is None else (self.m, self.v)
-        together = _together(params, ms, vs, grads)
-        self.m, self.v = ms, vs
+        super().update(params, grads)
         self.iter += 1
-        for p, m, v, dp in together:
-            _step("adam", (p, m, v), dp, self.lr, self.beta1, self.beta2, self.iter)
 
 
 def _zeros(params: Any) -> Any:
     if isinstance(params, dict):
         return {key: np.zeros(p.shape, p.dtype) for key, p in params.items()}
     return [np.zeros(p.shape, p.dtype) for p in params]
-
-
-def _step(name: str, state: tuple[Array, ...], *args: Any) -> None:
-    op = getattr(ops, name)
-    if state[0].flags.carray and state[0].dtype.isnative:
-        op(*state, *args, out=state)
-    else:
-        for array, result in zip(state, op(*state, *args), strict=True):
-            array[...] = result
 
 
 def _in_order(params: Any, *others: Any) -> tuple[Any, ...]:
