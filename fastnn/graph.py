@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastnn import arguments
+from fastnn import arguments, pictures
 
 __all__ = [
     *("Add", "Div", "Edge", "Exp", "Graph", "Log", "MatMul", "Mul", "Node", "Repeat", "Sub", "Sum"),
@@ -299,17 +299,7 @@ class Graph:
 
         With a `path`, the picture is written there, in the format of the suffix; without, it is shown.
         """
-        if path is None:
-            from matplotlib import pyplot
-
-            _paint(self.edges, pyplot.figure())
-            pyplot.show()
-        else:
-            from matplotlib.figure import Figure
-
-            figure = Figure()
-            _paint(self.edges, figure)
-            figure.savefig(path)
+        pictures.draw(lambda figure: _paint(self.edges, figure), path)
 
     def _append(self, edge: Edge) -> Edge:
         self.edges.append(edge)

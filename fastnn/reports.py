@@ -12,6 +12,8 @@ from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from fastnn import pictures
+
 __all__ = ["Line", "Report", "Row", "Run", "text_table"]
 
 REST = "everything else"
@@ -254,17 +256,7 @@ class Report:
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> None:
         """Draw it; needs matplotlib.  The picture is written to `path`, or shown without one."""
-        if path is None:
-            from matplotlib import pyplot
-
-            self._paint(pyplot.figure(figsize=(8, 5), layout="constrained"))
-            pyplot.show()
-        else:
-            from matplotlib.figure import Figure
-
-            figure = Figure(figsize=(8, 5), layout="constrained")
-            self._paint(figure)
-            figure.savefig(path, dpi=144)
+        pictures.draw(self._paint, path, figsize=(8, 5), layout="constrained")
 
     def _paint(self, figure: Any) -> None:
         rows = self.rows

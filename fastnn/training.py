@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastnn import arguments, progress
+from fastnn import arguments, pictures, progress
 from fastnn.arguments import Array
 from fastnn.networks import Sequential
 from fastnn.optimizers import SGD
@@ -240,17 +240,7 @@ class Trainer:
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> None:
         """Draw the history; needs matplotlib.  The picture is written to `path`, or shown without one."""
-        if path is None:
-            from matplotlib import pyplot
-
-            self._paint(pyplot.figure(figsize=(7, 4), layout="constrained"))
-            pyplot.show()
-        else:
-            from matplotlib.figure import Figure
-
-            figure = Figure(figsize=(7, 4), layout="constrained")
-            self._paint(figure)
-            figure.savefig(path, dpi=144)
+        pictures.draw(self._paint, path, figsize=(7, 4), layout="constrained")
 
     def _descend(self, batches: Iterator[tuple[Any, Any]], total: int | None) -> Trainer:
         self.stopped = None

@@ -394,7 +394,7 @@ def test_a_drawing_is_written(tmp_path, suffix, magic):
 def test_nothing_in_a_drawing_overlaps(monkeypatch):
     figures = []
     figure = pytest.importorskip("matplotlib.figure")
-    monkeypatch.setattr(figure.Figure, "savefig", lambda self, path: figures.append(self))
+    monkeypatch.setattr(figure.Figure, "savefig", lambda self, path, dpi: figures.append(self))
     for g in graphs():
         g.draw("unused.png")
         (axes,) = figures[-1].axes

@@ -32,6 +32,7 @@ ORDER = [
     "ops",
     "functions",
     "layers",
+    "pictures",
     "graph",
     "progress",
     "gradient",
