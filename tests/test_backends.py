@@ -141,3 +141,28 @@ def test_a_compiled_backend_is_not_the_reference(kernels):
     for name in OPS:
         assert getattr(kernels, name) is not getattr(reference, name)
         assert type(getattr(kernels, name)).__name__ == "cython_function_or_method"
+
+
+def test_an_import_leaves_the_process_as_it_was(tmp_path):
+    code = """
+import os, sys, threading
+import numpy as np
+
+def state():
+    threads = len(os.listdir("/proc/self/task")) if sys.platform == "linux" else threading.active_count()
+    return dict(os.environ), threads, os.getcwd(), sorted(os.listdir()), dict(np.geterr())
+
+before = state()
+import fastnn
+assert state() == before
+tiny = np.array([5e-324, 1e-310]), np.array([1e-45, 1e-40], np.float32)
+for x in tiny:
+    assert (x * 1 > 0).all() and (x / 1 > 0).all() and (x + 0 > 0).all()
+fastnn.Sigmoid().forward(np.ones((3, 3)))
+assert state() == before
+"""
+    environment = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, **environment}, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr

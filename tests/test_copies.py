@@ -1,0 +1,72 @@
+"""Layers, networks and optimizers survive pickle, copy and deepcopy, with their weights and what shares them."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn import MLP, Adam, Affine, IdentityWithLoss, Relu, Sequential, Sigmoid, Softmax, SoftmaxWithLoss
+
+WAYS = {"pickle": lambda a: pickle.loads(pickle.dumps(a)), "deepcopy": copy.deepcopy}
+every_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+
+
+@every_way
+@pytest.mark.parametrize(
+    "layer", [Relu(), Sigmoid(), Softmax(), Affine(np.eye(3), np.ones(3))], ids=lambda a: type(a).__name__
+)
+def test_a_layer_goes_on_where_it_was(rng, way, layer):
+    x, dout = rng.standard_normal((4, 3)), rng.standard_normal((4, 3))
+    y = layer.forward(x)
+    other = way(layer)
+    np.testing.assert_array_equal(other.backward(dout), layer.backward(dout))
+    np.testing.assert_array_equal(other.forward(x), y)
+    for p, q in zip(layer.params, other.params, strict=True):
+        assert p is not q
+        np.testing.assert_array_equal(p, q)
+
+
+@every_way
+@pytest.mark.parametrize("loss", ["softmax", "sigmoid", "identity"])
+def test_a_network_trains_on_as_the_first_would(rng, way, loss):
+    network = MLP([5, 8, 1 if loss != "softmax" else 3], loss=loss, seed=0)
+    x, t = rng.standard_normal((6, 5)), rng.integers(0, 2, 6)
+    t = t if loss == "softmax" else t[:, np.newaxis] * 1.0
+    optimizer = Adam()
+    optimizer.update(network.params, network.gradient(x, t))
+    other, other_optimizer = way((network, optimizer))
+    for _ in range(3):
+        for n, o in ((network, optimizer), (other, other_optimizer)):
+            o.update(n.params, n.gradient(x, t))
+    assert network.loss(x, t) == other.loss(x, t)
+    assert not any(np.shares_memory(p, q) for p, q in zip(network.params, other.params, strict=True))
+    other.params[0][...] = 0
+    assert other.loss(x, t) == way(other).loss(x, t) != network.loss(x, t)
+
+
+@every_way
+def test_a_shared_weight_stays_shared(rng, way):
+    W = rng.standard_normal((3, 3))
+    network = way(Sequential([Affine(W, np.zeros(3)), Sigmoid(), Affine(W, np.zeros(3))], IdentityWithLoss()))
+    assert network.layers[0].W is network.layers[2].W
+    assert network.params[0] is network.layers[0].W
+    assert network.grads[0] is network.layers[0].grads[0] is not network.grads[2]
+
+
+def test_a_shallow_copy_shares_the_weights(rng):
+    layer = Affine(rng.standard_normal((3, 2)), np.zeros(2))
+    assert copy.copy(layer).W is layer.W
+
+
+@pytest.mark.parametrize("name", fastnn.backends())
+def test_a_pickle_of_one_backend_serves_another(rng, name):
+    x, t = rng.standard_normal((4, 3)), np.array([0, 1, 1, 0])
+    with fastnn.use_backend(name):
+        network = MLP([3, 4, 2], seed=0)
+        expected = network.loss(x, t)
+        stored = pickle.dumps((network, SoftmaxWithLoss()))
+    for other in fastnn.backends():
+        with fastnn.use_backend(other):
+            assert pickle.loads(stored)[0].loss(x, t) == pytest.approx(expected, rel=1e-14)
