@@ -297,7 +297,7 @@ def test_fail_below(tmp_path, capfd):
     ],
 )
 def test_scripts_that_fail(tmp_path, text, said):
-    command = [sys.executable, "-m", "fastnn", "profile", script(tmp_path, text)]
+    command = [sys.executable, "-P", "-m", "fastnn", "profile", script(tmp_path, text)]
     run = subprocess.run(command, input="words", capture_output=True, text=True, timeout=120, check=False)
     assert run.returncode == 2
     for words in said:
