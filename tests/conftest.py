@@ -30,3 +30,15 @@ def backend(request):
     """Each backend of this machine, active during the test."""
     with fastnn.use_backend(request.param):
         yield request.param
+
+
+@pytest.fixture
+def figure(record_property):
+    """A function that has a measured figure printed at the end of the run."""
+    return lambda text: record_property("figure", text)
+
+
+def pytest_terminal_summary(terminalreporter):
+    reports = [r for kind in ("passed", "failed") for r in terminalreporter.getreports(kind)]
+    for text in [text for report in reports for name, text in report.user_properties if name == "figure"]:
+        terminalreporter.write_line(f"figure: {text}")
