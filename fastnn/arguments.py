@@ -1,7 +1,8 @@
 """What is accepted: the rules for arguments and their errors, once, for the reference and the kernels alike.
 
-The kernels decide for themselves whether an argument is the plain case (the right dtype, contiguous, aligned); whatever
-is not comes here, to be turned into something plain or into an error.
+An op makes arrays of all its arguments with `numeric` before it looks at any of them, since that may run code of the
+caller's, and has these arrays checked.  The kernels decide for themselves whether an array is the plain case (the right
+dtype, contiguous, aligned); whatever is not comes here, to be turned into something plain or into an error.
 """
 
 from __future__ import annotations
@@ -37,54 +38,50 @@ def same_shape(name: str, array: Array, other_name: str, other: Array) -> None:
         )
 
 
-def boolean_mask(mask: npt.ArrayLike, dout: Array) -> Array:
-    array = numeric("mask", mask)
-    if array.dtype != np.bool_:
-        raise TypeError(f"mask must be an array of bool, not of dtype {array.dtype}")
-    same_shape("mask", array, "dout", dout)
-    return array
+def boolean_mask(mask: Array, dout: Array) -> Array:
+    if mask.dtype != np.bool_:
+        raise TypeError(f"mask must be an array of bool, not of dtype {mask.dtype}")
+    same_shape("mask", mask, "dout", dout)
+    return mask
 
 
-def bias(b: npt.ArrayLike, name: str, x: Array) -> Array:
-    """`b` as a one-dimensional array with one number per column of `x`."""
-    array = numeric("b", b)
-    if array.size != x.shape[-1] or array.ndim == 0 or array.shape[-1] != array.size:
-        raise ValueError(f"b has shape {array.shape}, but {name} of shape {x.shape} needs ({x.shape[-1]},)")
-    return array.reshape(-1)
+def bias(b: Array, name: str, x: Array) -> Array:
+    """`b` in one dimension, with one number per column of `x`."""
+    if b.size != x.shape[-1] or b.ndim == 0 or b.shape[-1] != b.size:
+        raise ValueError(f"b has shape {b.shape}, but {name} of shape {x.shape} needs ({x.shape[-1]},)")
+    return b.reshape(-1)
 
 
-def weights(W: npt.ArrayLike) -> Array:
-    array = numeric("W", W)
-    if array.ndim != 2:
-        raise ValueError(f"W must have two dimensions, but its shape is {array.shape}")
-    return array
+def weights(W: Array) -> Array:
+    if W.ndim != 2:
+        raise ValueError(f"W must have two dimensions, but its shape is {W.shape}")
+    return W
 
 
-def samples(x: npt.ArrayLike, W: Array) -> tuple[Array, tuple[int, ...]]:
+def samples(x: Array, W: Array) -> tuple[Array, tuple[int, ...]]:
     """`x` as rows of the D numbers that `W` needs, and those of its axes that count the rows.
 
     They are all but the first if the others hold D numbers together (volume 1), else all but the last (volume 2).
     """
-    array, D = numeric("x", x), W.shape[0]
-    if array.shape == (D,):
+    D = W.shape[0]
+    if x.shape == (D,):
         batch: tuple[int, ...] = ()
-    elif math.prod(array.shape[1:]) == D:
-        batch = array.shape[:1]
-    elif array.shape[-1:] == (D,):
-        batch = array.shape[:-1]
+    elif math.prod(x.shape[1:]) == D:
+        batch = x.shape[:1]
+    elif x.shape[-1:] == (D,):
+        batch = x.shape[:-1]
     else:
-        raise ValueError(f"x has shape {array.shape}, but W of shape {W.shape} needs {D} numbers in each sample")
-    return array.reshape(math.prod(batch), D), batch
+        raise ValueError(f"x has shape {x.shape}, but W of shape {W.shape} needs {D} numbers in each sample")
+    return x.reshape(math.prod(batch), D), batch
 
 
-def samples_gradient(dout: npt.ArrayLike, batch: tuple[int, ...], W: Array) -> Array:
+def samples_gradient(dout: Array, batch: tuple[int, ...], W: Array) -> Array:
     """`dout` as the rows that go with `samples`."""
-    array = numeric("dout", dout)
-    if array.shape != (*batch, W.shape[1]):
+    if dout.shape != (*batch, W.shape[1]):
         raise ValueError(
-            f"dout has shape {array.shape}, but forward gave {(*batch, W.shape[1])}, from x and W of shape {W.shape}"
+            f"dout has shape {dout.shape}, but forward gave {(*batch, W.shape[1])}, from x and W of shape {W.shape}"
         )
-    return array.reshape(math.prod(batch), W.shape[1])
+    return dout.reshape(math.prod(batch), W.shape[1])
 
 
 def whole_number(name: str, value: int, least: int, most: int) -> int:
@@ -113,10 +110,10 @@ def number(name: str, value: float, least: float = -np.inf, below: float = np.in
 def one_of(name: str, value: str, known: tuple[str, ...]) -> str:
     if not isinstance(value, str) or value not in known:
         raise ValueError(f"{name} must be one of {', '.join(known)}, not {value!r}")
-    return value
+    return known[known.index(value)]
 
 
-def pairs(params: Sequence[npt.ArrayLike]) -> list[tuple[npt.ArrayLike, npt.ArrayLike]]:
+def pairs(params: Sequence[Array]) -> list[tuple[Array, Array]]:
     """``W_1, b_1, W_2, b_2, ...`` two by two."""
     if not params or len(params) % 2:
         raise ValueError(f"params must be a weight and a bias for each layer, not {len(params)} array(s)")
@@ -144,7 +141,7 @@ def upstream(dout: Any) -> Any:
     return array[()] if array.dtype.kind == "f" else float(array)
 
 
-def targets(name: str, y: Array, t: npt.ArrayLike) -> tuple[Array, bool]:
+def targets(name: str, y: Array, t: Array) -> tuple[Array, bool]:
     """`t` beside `y` of shape (..., C): class indices of shape (...), or (True) targets of y's own shape.
 
     Class indices are checked; a column (..., 1) of integers beside C > 1 is class indices.
@@ -152,19 +149,18 @@ def targets(name: str, y: Array, t: npt.ArrayLike) -> tuple[Array, bool]:
     classes = y.shape[-1]
     if y.size == 0:
         raise ValueError(f"{name} is empty, its shape is {y.shape}: a loss needs at least one row and one class")
-    array = numeric("t", t)
-    if array.shape == y.shape:
-        return array, True
-    labels = array
-    if array.shape == (*y.shape[:-1], 1):
-        labels = array[..., 0]
+    if t.shape == y.shape:
+        return t, True
+    labels = t
+    if t.shape == (*y.shape[:-1], 1):
+        labels = t[..., 0]
     if labels.shape != y.shape[:-1]:
         raise ValueError(
-            f"t has shape {array.shape}, but {name} of shape {y.shape} needs class indices of shape {y.shape[:-1]} "
+            f"t has shape {t.shape}, but {name} of shape {y.shape} needs class indices of shape {y.shape[:-1]} "
             f"or targets of shape {y.shape}"
         )
     if labels.dtype.kind not in "iu":
-        raise TypeError(f"t has one class index per row of {name} and must be of integers, not of dtype {array.dtype}")
+        raise TypeError(f"t has one class index per row of {name} and must be of integers, not of dtype {t.dtype}")
     bad = (labels < 0) | (labels >= classes)
     if bad.any():
         row = np.unravel_index(int(np.argmax(bad)), labels.shape)
@@ -173,17 +169,16 @@ def targets(name: str, y: Array, t: npt.ArrayLike) -> tuple[Array, bool]:
     return labels, False
 
 
-def values(name: str, y: Array, t: npt.ArrayLike) -> Array:
+def values(name: str, y: Array, t: Array) -> Array:
     """`t` in the shape of `y`: an axis of length 1 at the end of one may be missing in the other."""
     if y.size == 0:
         raise ValueError(f"{name} is empty, its shape is {y.shape}: a mean needs at least one element")
-    array = numeric("t", t)
-    if array.shape != y.shape and (*array.shape, 1) != y.shape and array.shape != (*y.shape, 1):
-        raise ValueError(f"t has shape {array.shape}, but {name} has shape {y.shape}: they must be the same")
-    return array.reshape(y.shape)
+    if t.shape != y.shape and (*t.shape, 1) != y.shape and t.shape != (*y.shape, 1):
+        raise ValueError(f"t has shape {t.shape}, but {name} has shape {y.shape}: they must be the same")
+    return t.reshape(y.shape)
 
 
-def binary_targets(name: str, y: Array, t: npt.ArrayLike) -> Array:
+def binary_targets(name: str, y: Array, t: Array) -> Array:
     """`t` beside `y` as the probability of class 1: checked classes, in y's floating dtype, or checked floats."""
     array = values(name, y, t)
     classes = array.dtype.kind != "f"
@@ -200,13 +195,13 @@ def binary_targets(name: str, y: Array, t: npt.ArrayLike) -> Array:
 def step(state: dict[str, npt.ArrayLike], dp: npt.ArrayLike) -> tuple[tuple[Array, ...], Array]:
     """A parameter and what an optimizer keeps for it, arrays of floats of one shape and dtype; its gradient."""
     arrays = {name: numeric(name, value) for name, value in state.items()}
+    gradient = numeric("dp", dp)
     p = arrays["p"]
     for name, array in arrays.items():
         if array.dtype.kind != "f" or array.dtype.newbyteorder("=") != p.dtype.newbyteorder("="):
             wanted = "an array of floats" if name == "p" else f"of p's dtype {p.dtype}"
             raise TypeError(f"{name} must be {wanted}, not of dtype {array.dtype}")
         same_shape(name, array, "p", p)
-    gradient = numeric("dp", dp)
     same_shape("dp", gradient, "p", p)
     # The square of a small integer would wrap around.
     return tuple(arrays.values()), gradient.astype(np.result_type(p, gradient), copy=False)
@@ -221,7 +216,7 @@ def step_outputs(out: Any, state: tuple[Array, ...], dp: Array) -> tuple[Any, ..
             output(array, state[i].shape, state[i].dtype.newbyteorder("="), state[i], name=name)
             for other in (dp, *state[:i], *state[i + 1 :], *given[:i]):
                 if other is not None:
-                    clear_of(array, f"another array of shape {other.shape}", other, name=name)
+                    clear_of(array, f"another array of shape {state[i].shape}", other, name=name)
     return given
 
 
@@ -240,6 +235,7 @@ def output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Arra
     """
     if not isinstance(out, np.ndarray):
         raise TypeError(f"{name} must be a NumPy array, not {type(out).__name__}")
+    given, out = out, np.ndarray.view(out, np.ndarray)  # a subclass may say anything of itself
     if out.dtype != dtype:
         raise TypeError(f"{name} has dtype {out.dtype}, but the result has dtype {dtype}")
     if out.shape != shape:
@@ -251,28 +247,29 @@ def output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Arra
     if not out.flags.writeable:
         raise ValueError(f"{name} must be writeable, but it is read-only")
     for x in inputs:
-        if x is not out and np.may_share_memory(x, out):
+        if np.may_share_memory(x, out):
             itself = x.ctypes.data == out.ctypes.data and x.dtype == dtype and x.shape == shape and x.flags.c_contiguous
             if not itself and _overlap(x, out):
                 raise ValueError(
                     f"{name} overlaps an input of shape {x.shape} in part: it must be that input or memory of its own"
                 )
-    return out
+    return given
 
 
-def clear_of(out: Array, other_name: str, other: npt.ArrayLike, *, name: str = "out") -> None:
+def clear_of(out: Array, other_name: str, other: Array, *, name: str = "out") -> None:
     """For an op that still reads `other` when it writes `out`."""
-    if _overlap(np.asarray(other), out):
+    if _overlap(other, out):
         raise ValueError(f"{name} overlaps {other_name}, which is still needed when {name} is written")
 
 
 def separate_output(
     out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], others: dict[str, Array], *, name: str = "out"
-) -> None:
+) -> Any:
     """`output`, for an op that writes while it reads: `out` overlaps none of `others`."""
     output(out, shape, dtype, name=name)
     for other_name, other in others.items():
         clear_of(out, other_name, other, name=name)
+    return out
 
 
 def separate_outputs(
@@ -292,10 +289,11 @@ def _tuple_of(out: Any, count: int) -> tuple[Any, ...]:
         return (None,) * count
     if not isinstance(out, tuple) or len(out) != count:
         raise TypeError(f"out must be a tuple of {count} arrays or None, not {type(out).__name__}")
-    return out
+    return tuple.__getitem__(out, slice(None))  # a subclass may give something else
 
 
 def _overlap(x: Array, out: Array) -> bool:
+    x, out = np.ndarray.view(x, np.ndarray), np.ndarray.view(out, np.ndarray)
     try:
         return np.shares_memory(x, out, max_work=100_000)  # type: ignore[arg-type]
     except np.exceptions.TooHardError:

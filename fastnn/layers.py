@@ -367,8 +367,8 @@ class SoftmaxWithLoss(_WithLoss):
 
     def accuracy(self, x: npt.ArrayLike, t: npt.ArrayLike) -> float:
         """The share of rows, 0 to 1, whose largest number is at the label; `t` is class indices or one-hot."""
-        x = np.asarray(x)
-        t, one_hot = arguments.targets("x", x, t)
+        x = arguments.numeric("x", x, least_ndim=1)
+        t, one_hot = arguments.targets("x", x, arguments.numeric("t", t))
         return float(np.mean(x.argmax(axis=-1) == (t.argmax(axis=-1) if one_hot else t)))
 
 
@@ -410,8 +410,9 @@ class SigmoidWithLoss(_WithLoss):
 
     def accuracy(self, x: npt.ArrayLike, t: npt.ArrayLike) -> float:
         """The share, 0 to 1, of logits on the side of their label: above 0 where `t` is above 1/2."""
-        x = np.asarray(x)
-        return float(np.mean((x > 0) == (arguments.binary_targets("x", x, t) > 0.5)))
+        x = arguments.numeric("x", x, least_ndim=1)
+        t = arguments.binary_targets("x", x, arguments.numeric("t", t))
+        return float(np.mean((x > 0) == (t > 0.5)))
 
 
 class IdentityWithLoss(_WithLoss):

@@ -198,11 +198,11 @@ class _Plan:
 
     def _look_again(self, params: list[Any]) -> None:
         """The parameters are other arrays: can the op write gradients for them?"""
-        self.params = params
-        self.grads = tuple(g for layer in self.affines for g in layer.grads)
-        arrays = [*self.params, *self.grads]
+        grads = tuple(g for layer in self.affines for g in layer.grads)
+        self.params, self.grads = params, grads
+        arrays = [*params, *grads]
         plain = all(type(a) is np.ndarray and a.flags.c_contiguous and a.dtype == arrays[0].dtype for a in arrays)
-        vectors = all(np.ndim(b) == 1 for b in self.params[1::2])
+        vectors = all(np.ndim(b) == 1 for b in params[1::2])
         self.dtype = arrays[0].dtype if plain and vectors and arrays[0].dtype in (np.float32, np.float64) else None
 
 

@@ -69,7 +69,7 @@ class _Keeping:
             setattr(self, name, state)
         op, constants = getattr(ops, self._op), self._constants(params)
         for *arrays, dp in together:
-            if arrays[0].flags.carray and arrays[0].dtype.isnative:
+            if arrays[0].flags.carray and arrays[0].dtype.isnative and not np.may_share_memory(arrays[0], dp):
                 op(*arrays, dp, *constants, out=tuple(arrays))
             else:
                 for array, result in zip(arrays, op(*arrays, dp, *constants), strict=True):

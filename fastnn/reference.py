@@ -8,10 +8,11 @@ the widest dtype there is, and rounds once: NumPy's own float32 exp and log are 
 sums grows with their length.
 
 Arrays of any layout and of any real dtype are accepted, results are C-contiguous, dtypes follow NumPy's promotion,
-arguments are left unchanged.  `out` is an array of the result's shape
-and dtype, C-contiguous and writeable, which is filled and returned; it may be an input itself but may not overlap one
-in part.  A zero-dimensional result is a NumPy scalar.  ValueError for wrong shapes, TypeError for wrong dtypes,
-IndexError for labels that are no class.
+arguments are left unchanged.  `out` is an array of the result's shape and dtype, C-contiguous and writeable, which is
+filled and returned; it may be an input itself but may not overlap one in part.  A zero-dimensional result is a NumPy
+scalar.  Where terms near the largest float are summed, also for a mean, a partial sum may overflow, as in `numpy.sum`;
+which one does depends on the backend.  ValueError for wrong shapes, TypeError for wrong dtypes, IndexError for labels
+that are no class.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ def relu_backward(dout: npt.ArrayLike, mask: npt.ArrayLike, *, out: Array | None
     -------
     dx : ndarray, shape and dtype of `dout`
     """
-    dout = arguments.numeric("dout", dout)
+    dout, mask = arguments.numeric("dout", dout), arguments.numeric("mask", mask)
     mask = arguments.boolean_mask(mask, dout)
     return _result(np.where(mask, 0, dout), out, dout, mask)
 
@@ -252,7 +253,8 @@ def cross_entropy_error(y: npt.ArrayLike, t: npt.ArrayLike, *, eps: float = 1e-7
     "Deep Learning from Scratch", section 4.2.
     """
     eps = arguments.epsilon(eps)
-    y = _floating(arguments.numeric("y", y, least_ndim=1))
+    y, t = arguments.numeric("y", y, least_ndim=1), arguments.numeric("t", t)
+    y = _floating(y)
     t, soft = _targets("y", y, t)
     with np.errstate(all="ignore"):
         logs = np.log(_wide((y if soft else _at_labels(y, t)) + eps))
@@ -283,10 +285,9 @@ def cross_entropy_error_backward(
     dy : ndarray, shape of `y`
     """
     eps, dout = arguments.epsilon(eps), arguments.upstream(dout)
-    given = arguments.numeric("y", y, least_ndim=1)
-    y = _floating(given)
-    labels_or_targets = t
-    t, soft = _targets("y", y, t)
+    given = arguments.numeric("y", y, least_ndim=1), arguments.numeric("t", t)
+    y = _floating(given[0])
+    t, soft = _targets("y", y, given[1])
     with np.errstate(all="ignore"):
         if soft:
             dy = np.where(t == 0, 0, -t * dout / (_rows(y) * (y + eps)))
@@ -294,7 +295,7 @@ def cross_entropy_error_backward(
             at_labels = -dout / (_rows(y) * (_at_labels(y, t) + eps))
             dy = np.zeros(y.shape, at_labels.dtype)
             _put_at_labels(dy, t, at_labels)
-    return _result(dy, out, given, np.asarray(labels_or_targets))
+    return _result(dy, out, *given)
 
 
 def softmax_cross_entropy(
@@ -326,9 +327,8 @@ def softmax_cross_entropy(
     "Deep Learning from Scratch", section 5.6.3.
     """
     eps = arguments.epsilon(eps)
-    x = arguments.numeric("x", x, least_ndim=1)
-    labels_or_targets = t
-    t, soft = _targets("x", _floating(x), t)
+    x, labels_or_targets = arguments.numeric("x", x, least_ndim=1), arguments.numeric("t", t)
+    t, soft = _targets("x", _floating(x), labels_or_targets)
     with np.errstate(all="ignore"):
         shifted = _minus_max(x)
         e = np.exp(_wide(shifted))
@@ -366,10 +366,9 @@ def softmax_cross_entropy_backward(
     dx : ndarray, shape of `y`
     """
     dout = arguments.upstream(dout)
-    given = arguments.numeric("y", y, least_ndim=1)
-    y = _floating(given)
-    labels_or_targets = t
-    t, soft = _targets("y", y, t)
+    given = arguments.numeric("y", y, least_ndim=1), arguments.numeric("t", t)
+    y = _floating(given[0])
+    t, soft = _targets("y", y, given[1])
     with np.errstate(all="ignore"):
         if soft:
             difference = y - t
@@ -377,7 +376,7 @@ def softmax_cross_entropy_backward(
             difference = y.copy(order="C")
             _put_at_labels(difference, t, _at_labels(y, t) - 1)
         dx = difference * (dout / _rows(y))
-    return _result(dx, out, given, np.asarray(labels_or_targets))
+    return _result(dx, out, *given)
 
 
 def softmax_cross_entropy_and_grad(
@@ -406,7 +405,7 @@ def softmax_cross_entropy_and_grad(
     dx : ndarray, shape of `x`
     """
     eps, dout = arguments.epsilon(eps), arguments.upstream(dout)
-    x = arguments.numeric("x", x, least_ndim=1)
+    x, t = arguments.numeric("x", x, least_ndim=1), arguments.numeric("t", t)
     loss, y = softmax_cross_entropy(x, t, eps=eps)
     dx = softmax_cross_entropy_backward(y, t, dout)
     if out is not None:
@@ -451,7 +450,7 @@ def sigmoid_cross_entropy(
     "Deep Learning from Scratch 2", section 4.2.
     """
     eps = arguments.epsilon(eps)
-    x = arguments.numeric("x", x, least_ndim=1)
+    x, t = arguments.numeric("x", x, least_ndim=1), arguments.numeric("t", t)
     t = arguments.binary_targets("x", x, t)
     y = sigmoid(x)
     wide, z = _wide(t), _wide(x)
@@ -497,7 +496,7 @@ def sigmoid_cross_entropy_backward(
     "Deep Learning from Scratch 2", section 4.2.
     """
     dout = arguments.upstream(dout)
-    y = arguments.numeric("y", y, least_ndim=1)
+    y, t = arguments.numeric("y", y, least_ndim=1), arguments.numeric("t", t)
     return _mean_difference(y, arguments.binary_targets("y", y, t), dout, out)
 
 
@@ -528,7 +527,7 @@ def mean_squared_error(y: npt.ArrayLike, t: npt.ArrayLike) -> Any:
     ----------
     "Deep Learning from Scratch", section 4.2.1, divided by the number of elements.
     """
-    y = arguments.numeric("y", y)
+    y, t = arguments.numeric("y", y), arguments.numeric("t", t)
     t = arguments.values("y", y, t)
     with np.errstate(all="ignore"):
         difference = _difference(y, t)
@@ -558,7 +557,7 @@ def mean_squared_error_backward(
     dy : ndarray, shape of `y`
     """
     dout = arguments.upstream(dout)
-    y = arguments.numeric("y", y)
+    y, t = arguments.numeric("y", y), arguments.numeric("t", t)
     return _mean_difference(y, arguments.values("y", y, t), dout, out)
 
 
@@ -591,8 +590,7 @@ def bias_grad(dout: npt.ArrayLike, *, out: Array | None = None) -> Array:
     Returns
     -------
     db : ndarray, shape (M,)
-        Integers become 64 bits wide, as in `numpy.sum`; 0 for an empty batch.  Where numbers near the largest float
-        cancel, a partial sum may overflow, as in `numpy.sum`; which one does depends on the backend.
+        Integers become 64 bits wide, as in `numpy.sum`; 0 for an empty batch.
 
     References
     ----------
@@ -621,10 +619,10 @@ def add_bias(x: npt.ArrayLike, b: npt.ArrayLike, *, out: Array | None = None) ->
     -------
     y : ndarray, shape of `x`
     """
-    x = arguments.numeric("x", x, least_ndim=1)
+    x, b = arguments.numeric("x", x, least_ndim=1), arguments.numeric("b", b)
     with np.errstate(all="ignore"):
         y = x + arguments.bias(b, "x", x)
-    return _result(y, out, x, np.asarray(b))
+    return _result(y, out, x, b)
 
 
 def affine(x: npt.ArrayLike, W: npt.ArrayLike, b: npt.ArrayLike, *, out: Array | None = None) -> Array:
@@ -651,13 +649,13 @@ def affine(x: npt.ArrayLike, W: npt.ArrayLike, b: npt.ArrayLike, *, out: Array |
     ----------
     "Deep Learning from Scratch", section 5.6.
     """
-    W = arguments.weights(W)
+    x, W, b = arguments.numeric("x", x), arguments.numeric("W", W), arguments.numeric("b", b)
+    arguments.weights(W)
     rows, batch = arguments.samples(x, W)
-    b = arguments.bias(b, "W", W)
     with np.errstate(all="ignore"):
-        y = (np.dot(rows, W) + b).reshape(*batch, W.shape[1])
+        y = (np.dot(rows, W) + arguments.bias(b, "W", W)).reshape(*batch, W.shape[1])
     if out is not None:
-        arguments.separate_output(out, y.shape, y.dtype, {"x": rows, "W": W, "b": b})
+        arguments.separate_output(out, y.shape, y.dtype, {"x": x, "W": W, "b": b})
     return _result(y, out)
 
 
@@ -692,13 +690,14 @@ def affine_backward(
     ----------
     "Deep Learning from Scratch", section 5.6.2.
     """
-    W = arguments.weights(W)
+    dout, x, W = arguments.numeric("dout", dout), arguments.numeric("x", x), arguments.numeric("W", W)
+    arguments.weights(W)
     rows, batch = arguments.samples(x, W)
-    dout = arguments.samples_gradient(dout, batch, W)
+    d = arguments.samples_gradient(dout, batch, W)
     with np.errstate(all="ignore"):
-        results = np.dot(dout, W.T).reshape(np.shape(x)), np.dot(rows.T, dout), bias_grad(dout)
+        results = np.dot(d, W.T).reshape(x.shape), np.dot(rows.T, d), bias_grad(d)
     shapes, dtypes = zip(*((array.shape, array.dtype) for array in results), strict=True)
-    given = arguments.separate_outputs(out, shapes, dtypes, {"dout": dout, "x": rows, "W": W})
+    given = arguments.separate_outputs(out, shapes, dtypes, {"dout": dout, "x": x, "W": W})
     dx, dW, db = (_result(result, array) for result, array in zip(results, given, strict=True))
     return dx, dW, db
 
@@ -746,7 +745,9 @@ def mlp_gradient(
     eps = arguments.epsilon(eps)
     activation = arguments.one_of("activation", activation, ("relu", "sigmoid"))
     loss = arguments.one_of("loss", loss, ("softmax", "sigmoid", "identity"))
-    pairs = arguments.pairs(params)
+    x, t = arguments.numeric("x", x), arguments.numeric("t", t)
+    arrays = [arguments.numeric(f"params[{i}]", p) for i, p in enumerate(params)]
+    pairs = arguments.pairs(arrays)
     y: Any = x
     inputs: list[Any] = []
     for W, b in pairs:
@@ -767,7 +768,7 @@ def mlp_gradient(
         if len(grads) < len(params):
             dout = relu_backward(dh, h <= 0) if activation == "relu" else sigmoid_backward(dh, h)
     shapes, dtypes = zip(*((g.shape, g.dtype) for g in grads), strict=True)
-    read = {"x": np.asarray(x), "t": np.asarray(t)} | {f"params[{i}]": np.asarray(p) for i, p in enumerate(params)}
+    read = {"x": x, "t": t} | {f"params[{i}]": p for i, p in enumerate(arrays)}
     given = arguments.separate_outputs(out, shapes, dtypes, read)
     return value, *(_result(g, array) for g, array in zip(grads, given, strict=True))
 
@@ -1044,7 +1045,7 @@ def _result(result: Array, out: Array | None, *inputs: Array) -> Array:
     if out is None:
         return np.ascontiguousarray(result) if result.ndim else result[()]
     arguments.output(out, result.shape, result.dtype, *inputs)
-    out[...] = result
+    np.ndarray.view(out, np.ndarray)[...] = result  # not as a subclass has it
     return out
 
 
@@ -1076,7 +1077,7 @@ def _minus_max(x: Array) -> Array:
     return x - np.max(x, axis=-1, keepdims=True) if x.size else x
 
 
-def _targets(name: str, y: Array, t: npt.ArrayLike) -> tuple[Array, bool]:
+def _targets(name: str, y: Array, t: Array) -> tuple[Array, bool]:
     t, soft = arguments.targets(name, y, t)
     return (t.astype(np.result_type(y, t), copy=False) if soft else t.astype(np.intp, copy=False)), soft
 

@@ -2,11 +2,13 @@
 
 import contextlib
 import threading
+import warnings
 
 import numpy as np
 import pytest
 
 from fastnn import reference
+from fastnn.optable import OPS
 
 Y = np.full((4, 3), 1 / 3)
 LOSSES = [
@@ -260,12 +262,12 @@ PERCEPTRON = {
     "ragged labels": (1, [[1], [1, 2]], ValueError, "t is not an array"),
     "W of one dimension": (2, np.ones(3), ValueError, "W must have two dimensions"),
     "W of three dimensions": (2, np.ones((1, 3, 4)), ValueError, "W must have two dimensions"),
-    "W is None": (2, None, TypeError, "W must be an array of real numbers"),
+    "W is None": (2, None, TypeError, r"params\[0\] must be an array of real numbers"),
     "a wide b": (3, np.ones(5), ValueError, r"b has shape \(5,\), but W .* needs \(4,\)"),
     "b is a column": (3, np.ones((4, 1)), ValueError, r"b has shape \(4, 1\)"),
     "b is a number": (3, np.float64(1), ValueError, r"b has shape \(\)"),
     "a chain that breaks": (4, np.ones((5, 2)), ValueError, r"x has shape \(5, 4\), but W of shape \(5, 2\)"),
-    "complex W": (4, np.ones((4, 2)) * 1j, TypeError, "W must be an array of real numbers"),
+    "complex W": (4, np.ones((4, 2)) * 1j, TypeError, r"params\[2\] must be an array of real numbers"),
 }
 
 
@@ -437,3 +439,117 @@ def test_outputs_of_a_step(kernels, name, dtype):
         refused(kernels, name, args, ValueError, r"out\[0\] overlaps", out=swapped)
         same = (others[0],) * arrays
         refused(kernels, name, args, ValueError, r"out\[1\] overlaps", out=same)
+
+
+class Changing:
+    """Changes another argument while it is being read."""
+
+    def __init__(self, values, change):
+        self.values, self.change = values, change
+
+    def __array__(self, dtype=None, copy=None):
+        self.change()
+        return self.values
+
+
+def test_arguments_that_change_while_others_are_read(kernels):
+    for name in ("softmax_backward", "sigmoid_backward", "mean_squared_error", "sigmoid_cross_entropy", "add_bias"):
+        x = np.full((300, 4), 0.5)
+        y = Changing(np.full((300, 4), 0.5), lambda x=x: x.resize((4, 0), refcheck=False))
+        with pytest.raises(ValueError):
+            getattr(kernels, name)(x, y)
+    for name in ("softmax_cross_entropy", "softmax_cross_entropy_and_grad", "cross_entropy_error"):
+        x = np.full((300, 4), 0.5)
+        t = Changing(np.zeros(300, int), lambda x=x: x.resize((4, 0), refcheck=False))
+        with pytest.raises(ValueError):
+            getattr(kernels, name)(x, t)
+    p, v = np.ones(1000), np.ones(1000)
+    dp = Changing(np.ones(1000), lambda: v.resize(1, refcheck=False))
+    with pytest.raises(ValueError):
+        kernels.momentum(p, v, dp, 0.1, 0.9, out=(p, v))
+    x, W = np.ones((300, 4)), np.ones((4, 3000))
+    with pytest.raises(ValueError):
+        kernels.affine_backward(np.ones((300, 3000)), Changing(x, lambda: W.resize((4, 1), refcheck=False)), W)
+
+
+def test_an_argument_that_loses_its_dimensions(kernels):
+    # NumPy deprecates it but does it.
+    def flatten(x):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            x.shape = ()
+
+    for name in ("softmax_backward", "softmax_cross_entropy", "cross_entropy_error_backward", "add_bias"):
+        x = np.ones(1)
+        with pytest.raises(RuntimeError):
+            getattr(kernels, name)(x, Changing(np.ones(()), lambda x=x: flatten(x)))
+
+
+def test_every_argument_is_read_once(kernels):
+    class Counting(Changing):
+        def __init__(self, values):
+            super().__init__(values, lambda: None)
+
+        def __array__(self, dtype=None, copy=None):
+            self.reads = getattr(self, "reads", 0) + 1
+            return self.values
+
+    for op in OPS.values():
+        args = op.example(np.random.default_rng(0), (3, 4), np.float64)
+        counting = [Counting(a) if isinstance(a, np.ndarray) else a for a in args]
+        getattr(kernels, op.name)(*counting)
+        getattr(reference, op.name)(*counting)
+        assert {a.reads for a in counting if isinstance(a, Counting)} == {2}, op.name
+
+
+class Lying(np.ndarray):
+    """Says of itself what an op wants to hear."""
+
+    @property
+    def shape(self):
+        return (300, 4)
+
+    @property
+    def dtype(self):
+        return np.dtype(np.float64)
+
+
+def test_an_output_that_lies_about_itself(kernels):
+    x = np.ones((300, 4))
+    for bad, error in ((np.zeros((1, 4)), ValueError), (np.zeros((300, 4), np.float32), TypeError)):
+        refused(kernels, "relu", (x,), error, "out has", out=bad.view(Lying))
+        refused(kernels, "affine", (x, np.eye(4), np.ones(4)), error, "out has", out=bad.view(Lying))
+        refused(kernels, "sgd", (x, x.copy(), 0.1), error, "out has", out=bad.view(Lying))
+
+
+class Tuple(tuple):
+    def __getitem__(self, item):
+        return np.zeros(1)
+
+    def __iter__(self):
+        return iter([np.zeros(1)] * 2)
+
+
+def test_a_tuple_of_outputs_that_lies(kernels):
+    p, v, dp = np.zeros(300), np.ones(300), np.ones(300)
+    result = kernels.momentum(p, v, dp, 0.1, 0.9, out=Tuple((p, v)))
+    assert result[0] is p and result[1] is v and p[0] == 0.9 - 0.1
+
+
+def test_an_output_inside_what_was_copied(kernels):
+    """The argument is strided, so the kernel works on a copy, which does not make its memory free."""
+    buffer = np.ones((4, 6))
+    weights = np.ones((3, 2)), np.zeros(2)
+    inside = buffer.reshape(-1)[:6].reshape(3, 2)
+    args = (buffer[:, ::2], np.zeros(4, int), *weights)
+    refused(kernels, "mlp_gradient", args, ValueError, r"out\[0\] overlaps x", out=(inside, None))
+    b = buffer.reshape(-1)[:4:2]
+    out = buffer.reshape(-1)[:4].reshape(2, 2)
+    refused(kernels, "affine", (np.ones((2, 3)), weights[0], b), ValueError, "out overlaps b", out=out)
+
+
+def test_a_number_stays_one_where_another_output_is_given(kernels):
+    v = np.array(1.0)
+    for module in (kernels, reference):
+        p, given = module.momentum(np.array(1.0), v, np.array(1.0), 0.1, 0.9, out=(None, v))
+        assert isinstance(p, np.float64) and given is v

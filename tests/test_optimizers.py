@@ -305,3 +305,13 @@ def test_every_optimizer_trains_a_network(rng, optimizer):
         stepper.update(net.params, grads)
         losses.append(loss)
     assert losses[-1] < 0.8 * losses[0]
+
+
+@pytest.mark.parametrize("optimizer", [SGD, Momentum, Adam])
+def test_a_parameter_may_be_its_own_gradient(optimizer):
+    q, w = np.ones(3), np.arange(1.0, 4)
+    expected_q, expected_w = q.copy(), w.copy()
+    optimizer(0.1).update([expected_q, expected_w], [q.copy(), w.copy()])
+    optimizer(0.1).update([q, w], [q.copy(), w])
+    np.testing.assert_array_equal(w, expected_w)
+    np.testing.assert_array_equal(q, expected_q)

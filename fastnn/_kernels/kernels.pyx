@@ -4,9 +4,9 @@
     as it is.  Any other layout of these dtypes is copied into the plain case.  Any other dtype, and any mixture that
     NumPy would promote, is handed over to the reference, and the profiler is told.
 (B) What is refused is refused by `fastnn.arguments`, so that every backend gives the same errors.
-(C) No pointer is taken before every check of the call has passed.  Numbers, whose conversion may run the caller's code,
-    are converted before arrays are looked at; class indices are checked after the last of the caller's code has run,
-    and in a copy where another thread could change them before they are used.
+(C) No pointer is taken before every check of the call has passed, and none is made before all arguments are numbers and
+    exact arrays, since their conversion may run the caller's code.  Class indices are checked in a copy where another
+    thread could change them before they are used.
 (D) An op fills in a Task and has its *_part run over pieces of it, by `run`: small tasks in one piece under the GIL,
     which costs more to let go than it gives; LONG ones without it; still larger ones by several threads.
 """
@@ -78,18 +78,24 @@ cdef inline bint native(int type_num):
     return type_num == cnp.NPY_FLOAT32 or type_num == cnp.NPY_FLOAT64
 
 
-cdef cnp.ndarray plain(str name, object x, int least_ndim=0):
-    """x in the plain case, or None if the reference has to do it."""
-    if (
-        PyArray_CheckExact(x)
-        and native(cnp.PyArray_TYPE(<cnp.ndarray> x))
-        and PyArray_ISCARRAY_RO(<cnp.ndarray> x)
-        and cnp.PyArray_NDIM(<cnp.ndarray> x) >= least_ndim
-    ):
-        return <cnp.ndarray> x
-    cdef cnp.ndarray array = arguments.numeric(name, x, least_ndim)
-    cdef int type_num = cnp.PyArray_TYPE(array)
-    return cnp.PyArray_FROM_OTF(array, type_num, cnp.NPY_ARRAY_CARRAY_RO) if native(type_num) else None
+cdef inline cnp.ndarray given(str name, object x, int least_ndim=0):
+    """x as an exact array of real numbers."""
+    cdef int type_num
+    if PyArray_CheckExact(x) and cnp.PyArray_NDIM(<cnp.ndarray> x) >= least_ndim:
+        type_num = cnp.PyArray_TYPE(<cnp.ndarray> x)
+        if type_num <= cnp.NPY_LONGDOUBLE or type_num == cnp.NPY_FLOAT16:
+            return <cnp.ndarray> x
+    return arguments.numeric(name, x, least_ndim)
+
+
+cdef inline cnp.ndarray plain(cnp.ndarray x, int least_ndim=0):
+    """x, which `given` gave, in the plain case, or None if the reference has to do it."""
+    cdef int type_num = cnp.PyArray_TYPE(x)
+    if cnp.PyArray_NDIM(x) < least_ndim:
+        raise RuntimeError("an argument lost its dimensions while another was being read")
+    if not native(type_num):
+        return None
+    return x if PyArray_ISCARRAY_RO(x) else cnp.PyArray_FROM_OTF(x, type_num, cnp.NPY_ARRAY_CARRAY_RO)
 
 
 cdef inline int same_type(cnp.ndarray x, cnp.ndarray y):
@@ -102,25 +108,19 @@ cdef int need_same_shape(str name, cnp.ndarray x, str other_name, cnp.ndarray y)
     return 0
 
 
-cdef cnp.ndarray plain_mask(object mask, cnp.ndarray dout):
+cdef cnp.ndarray plain_mask(cnp.ndarray mask, cnp.ndarray dout):
     if not (
-        PyArray_CheckExact(mask)
-        and cnp.PyArray_TYPE(<cnp.ndarray> mask) == cnp.NPY_BOOL
-        and PyArray_ISCARRAY_RO(<cnp.ndarray> mask)
-        and PyArray_SAMESHAPE(<cnp.ndarray> mask, dout)
+        cnp.PyArray_TYPE(mask) == cnp.NPY_BOOL and PyArray_ISCARRAY_RO(mask) and PyArray_SAMESHAPE(mask, dout)
     ):
         mask = cnp.PyArray_FROM_OTF(arguments.boolean_mask(mask, dout), cnp.NPY_BOOL, cnp.NPY_ARRAY_CARRAY_RO)
     return mask
 
 
-cdef cnp.ndarray plain_bias(object b, cnp.ndarray x):
+cdef cnp.ndarray plain_bias(cnp.ndarray b, cnp.ndarray x):
     """b in the plain case with one number per column of x, or None if the reference has to do it."""
-    cdef cnp.ndarray array = plain("b", b)
-    if array is None:
-        return None
-    if cnp.PyArray_NDIM(array) != 1 or cnp.PyArray_DIM(array, 0) != columns(x):
-        array = arguments.bias(array, "x", x)
-    return array if same_type(array, x) else None
+    if cnp.PyArray_NDIM(b) != 1 or cnp.PyArray_DIM(b, 0) != columns(x):
+        b = arguments.bias(b, "x", x)
+    return plain(b) if same_type(b, x) else None
 
 
 cdef inline bint are_labels_of(cnp.ndarray t, cnp.ndarray y):
@@ -134,23 +134,22 @@ cdef inline bint are_labels_of(cnp.ndarray t, cnp.ndarray y):
     return True
 
 
-cdef inline cnp.ndarray steady_labels(object t, Py_ssize_t work):
+cdef inline cnp.ndarray steady_labels(cnp.ndarray t, Py_ssize_t work):
     """t as intp, in a copy if another thread could change it between its check and its use."""
     cdef bint shared = OTHERS_RUN or work >= LONG
-    if not shared and cnp.PyArray_TYPE(<cnp.ndarray> t) == cnp.NPY_INTP and PyArray_ISCARRAY_RO(<cnp.ndarray> t):
-        return <cnp.ndarray> t
+    if not shared and cnp.PyArray_TYPE(t) == cnp.NPY_INTP and PyArray_ISCARRAY_RO(t):
+        return t
     return cnp.PyArray_FROM_OTF(t, cnp.NPY_INTP, LABELS | (cnp.NPY_ARRAY_ENSURECOPY if shared else 0))
 
 
-cdef cnp.ndarray plain_targets(str name, cnp.ndarray y, object t, bint at_labels_only=False):
+cdef cnp.ndarray plain_targets(str name, cnp.ndarray y, cnp.ndarray t, Py_ssize_t work):
     """t as checked class indices (intp) or as targets of y's dtype, or None if the reference has to do it.
 
-    `at_labels_only` says that the op reads no other elements of y, which decides whether it lets the GIL go.
+    `work` is how much is done with them, which decides whether other threads run meanwhile.
     """
     cdef cnp.ndarray array
     cdef bint soft = False
-    cdef Py_ssize_t work = rows(y) if at_labels_only else cnp.PyArray_SIZE(y)
-    if PyArray_CheckExact(t) and are_labels_of(<cnp.ndarray> t, y):
+    if are_labels_of(t, y):
         array = steady_labels(t, work)
         if loops.first_bad_label(labels(array), rows(y), columns(y)) < 0:
             return array
@@ -163,6 +162,11 @@ cdef cnp.ndarray plain_targets(str name, cnp.ndarray y, object t, bint at_labels
     if not same_type(array, y) and np.result_type(array, y) != y.dtype:
         return None
     return cnp.PyArray_FROM_OTF(array, cnp.PyArray_TYPE(y), cnp.NPY_ARRAY_CARRAY_RO)
+
+
+cdef inline Py_ssize_t work_with(cnp.ndarray y, object out):
+    """For plain_targets: what checks `out` may be Python, during which other threads run."""
+    return cnp.PyArray_SIZE(y) if out is None else LONG
 
 
 cdef inline object epsilon(object eps):
@@ -195,17 +199,17 @@ cdef object hand_over(str name):
 
 # ---------------------------------------------------------------- results
 
-cdef inline bint same_or_apart(cnp.ndarray y, object x):
-    """x is plain and either y's own memory or clear of it."""
+cdef inline bint same_or_apart(cnp.ndarray y, cnp.ndarray x):
+    """x, if there is one, is plain and either y's own memory or clear of it."""
     if x is None:
         return True
-    if not PyArray_CheckExact(x) or not PyArray_ISCARRAY_RO(<cnp.ndarray> x):
+    if not PyArray_ISCARRAY_RO(x):
         return False
     cdef char* y_first = cnp.PyArray_BYTES(y)
-    cdef char* x_first = cnp.PyArray_BYTES(<cnp.ndarray> x)
+    cdef char* x_first = cnp.PyArray_BYTES(x)
     if y_first == x_first:
-        return same_type(y, <cnp.ndarray> x) and PyArray_SAMESHAPE(y, <cnp.ndarray> x)
-    return x_first + cnp.PyArray_NBYTES(<cnp.ndarray> x) <= y_first or y_first + cnp.PyArray_NBYTES(y) <= x_first
+        return same_type(y, x) and PyArray_SAMESHAPE(y, x)
+    return x_first + cnp.PyArray_NBYTES(x) <= y_first or y_first + cnp.PyArray_NBYTES(y) <= x_first
 
 
 cdef inline cnp.ndarray empty(int ndim, cnp.npy_intp* shape, int type_num):
@@ -219,11 +223,8 @@ cdef inline cnp.ndarray fresh(cnp.ndarray like, int type_num):
     return empty(cnp.PyArray_NDIM(like), cnp.PyArray_DIMS(like), type_num)
 
 
-cdef cnp.ndarray result(object out, cnp.ndarray like, object x, object x2=None):
-    """The array to write: of the shape and dtype of `like`, while the caller's x and x2 are read.
-
-    `like` is what x was converted to.  Runs none of the caller's code.
-    """
+cdef cnp.ndarray result(object out, cnp.ndarray like, cnp.ndarray x, cnp.ndarray x2=None):
+    """The array to write: of the shape and dtype of `like`, while x and x2, as they were given, are read."""
     if out is None:
         return fresh(like, cnp.PyArray_TYPE(like))
     if (
@@ -235,9 +236,7 @@ cdef cnp.ndarray result(object out, cnp.ndarray like, object x, object x2=None):
         and same_or_apart(<cnp.ndarray> out, x2)
     ):
         return out
-    inputs = [np.asarray(a) for a in (x, x2) if isinstance(a, np.ndarray)]
-    if not isinstance(x, np.ndarray):
-        inputs.append(like)
+    inputs = (x,) if x2 is None else (x, x2)
     return arguments.output(out, (<object> like).shape, (<object> like).dtype, *inputs)
 
 
@@ -343,7 +342,8 @@ cdef void relu_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssiz
 
 
 def relu(x, *, out=None):
-    cdef cnp.ndarray a = plain("x", x)
+    x = given("x", x)
+    cdef cnp.ndarray a = plain(x)
     if a is None:
         return hand_over("relu")(x, out=out)
     cdef cnp.ndarray y = result(out, a, x)
@@ -361,7 +361,8 @@ cdef void relu_with_mask_part(const void* task, Py_ssize_t first, Py_ssize_t las
 
 
 def relu_with_mask(x, *, out=None):
-    cdef cnp.ndarray a = plain("x", x)
+    x = given("x", x)
+    cdef cnp.ndarray a = plain(x)
     if a is None:
         return hand_over("relu_with_mask")(x, out=out)
     cdef cnp.ndarray y = result(out, a, x)
@@ -381,7 +382,8 @@ cdef void relu_backward_part(const void* task, Py_ssize_t first, Py_ssize_t last
 
 
 def relu_backward(dout, mask, *, out=None):
-    cdef cnp.ndarray a = plain("dout", dout)
+    dout, mask = given("dout", dout), given("mask", mask)
+    cdef cnp.ndarray a = plain(dout)
     if a is None:
         return hand_over("relu_backward")(dout, mask, out=out)
     cdef cnp.ndarray m = plain_mask(mask, a)
@@ -401,7 +403,8 @@ cdef void sigmoid_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_s
 
 
 def sigmoid(x, *, out=None):
-    cdef cnp.ndarray a = plain("x", x)
+    x = given("x", x)
+    cdef cnp.ndarray a = plain(x)
     if a is None:
         return hand_over("sigmoid")(x, out=out)
     cdef cnp.ndarray y = result(out, a, x)
@@ -419,8 +422,8 @@ cdef void sigmoid_backward_part(const void* task, Py_ssize_t first, Py_ssize_t l
 
 
 def sigmoid_backward(dout, y, *, out=None):
-    cdef cnp.ndarray a = plain("dout", dout)
-    cdef cnp.ndarray b = plain("y", y)
+    dout, y = given("dout", dout), given("y", y)
+    cdef cnp.ndarray a = plain(dout), b = plain(y)
     if a is None or b is None or not same_type(a, b):
         return hand_over("sigmoid_backward")(dout, y, out=out)
     need_same_shape("dout", a, "y", b)
@@ -442,7 +445,8 @@ cdef void softmax_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_s
 
 
 def softmax(x, *, out=None):
-    cdef cnp.ndarray a = plain("x", x, 1)
+    x = given("x", x, 1)
+    cdef cnp.ndarray a = plain(x)
     if a is None:
         return hand_over("softmax")(x, out=out)
     cdef cnp.ndarray y = result(out, a, x)
@@ -461,8 +465,8 @@ cdef void softmax_backward_part(const void* task, Py_ssize_t first, Py_ssize_t l
 
 
 def softmax_backward(dout, y, *, out=None):
-    cdef cnp.ndarray a = plain("dout", dout, 1)
-    cdef cnp.ndarray b = plain("y", y)
+    dout, y = given("dout", dout, 1), given("y", y)
+    cdef cnp.ndarray a = plain(dout, 1), b = plain(y)
     if a is None or b is None or not same_type(a, b):
         return hand_over("softmax_backward")(dout, y, out=out)
     need_same_shape("dout", a, "y", b)
@@ -499,8 +503,9 @@ cdef void cross_entropy_error_part(
 
 def cross_entropy_error(y, t, *, eps=1e-7):
     cdef double e = epsilon(eps)
-    cdef cnp.ndarray a = plain("y", y, 1)
-    cdef cnp.ndarray b = None if a is None else plain_targets("y", a, t, True)
+    y, t = given("y", y, 1), given("t", t)
+    cdef cnp.ndarray a = plain(y, 1)
+    cdef cnp.ndarray b = None if a is None else plain_targets("y", a, t, rows(a))
     if a is None or b is None:
         return hand_over("cross_entropy_error")(y, t, eps=eps)
     cdef Sum sums[PIECES]
@@ -540,8 +545,9 @@ def cross_entropy_error_backward(y, t, dout=1.0, *, eps=1e-7, out=None):
     cdef double e = epsilon(eps)
     dout = upstream(dout)
     cdef double factor = dout
-    cdef cnp.ndarray a = plain("y", y, 1)
-    cdef cnp.ndarray b = None if a is None else plain_targets("y", a, t)
+    y, t = given("y", y, 1), given("t", t)
+    cdef cnp.ndarray a = plain(y, 1)
+    cdef cnp.ndarray b = None if a is None else plain_targets("y", a, t, work_with(a, out))
     if a is None or b is None or widens(dout, a):
         return hand_over("cross_entropy_error_backward")(y, t, dout, eps=eps, out=out)
     cdef cnp.ndarray dy = result(out, a, y, t)
@@ -578,8 +584,9 @@ cdef void softmax_cross_entropy_part(
 
 def softmax_cross_entropy(x, t, *, eps=1e-7, out=None):
     cdef double e = epsilon(eps)
-    cdef cnp.ndarray a = plain("x", x, 1)
-    cdef cnp.ndarray b = None if a is None else plain_targets("x", a, t)
+    x, t = given("x", x, 1), given("t", t)
+    cdef cnp.ndarray a = plain(x, 1)
+    cdef cnp.ndarray b = None if a is None else plain_targets("x", a, t, work_with(a, out))
     if a is None or b is None:
         return hand_over("softmax_cross_entropy")(x, t, eps=eps, out=out)
     cdef cnp.ndarray y = result(out, a, x)
@@ -617,8 +624,9 @@ cdef void softmax_cross_entropy_backward_part(
 def softmax_cross_entropy_backward(y, t, dout=1.0, *, out=None):
     dout = upstream(dout)
     cdef double factor = dout
-    cdef cnp.ndarray a = plain("y", y, 1)
-    cdef cnp.ndarray b = None if a is None else plain_targets("y", a, t)
+    y, t = given("y", y, 1), given("t", t)
+    cdef cnp.ndarray a = plain(y, 1)
+    cdef cnp.ndarray b = None if a is None else plain_targets("y", a, t, work_with(a, out))
     if a is None or b is None or widens(dout, a):
         return hand_over("softmax_cross_entropy_backward")(y, t, dout, out=out)
     cdef cnp.ndarray dx = result(out, a, y, t)
@@ -657,8 +665,9 @@ def softmax_cross_entropy_and_grad(x, t, dout=1.0, *, eps=1e-7, out=None):
     cdef double e = epsilon(eps)
     dout = upstream(dout)
     cdef double factor = dout
-    cdef cnp.ndarray a = plain("x", x, 1)
-    cdef cnp.ndarray b = None if a is None else plain_targets("x", a, t)
+    x, t = given("x", x, 1), given("t", t)
+    cdef cnp.ndarray a = plain(x, 1)
+    cdef cnp.ndarray b = None if a is None else plain_targets("x", a, t, work_with(a, out))
     if a is None or b is None or widens(dout, a):
         return hand_over("softmax_cross_entropy_and_grad")(x, t, dout, eps=eps, out=out)
     cdef cnp.ndarray dx = result(out, a, x)
@@ -687,27 +696,24 @@ cdef bint are_probabilities(cnp.ndarray t):
     return loops.are_probabilities(in64(cnp.PyArray_DATA(t), 0), cnp.PyArray_SIZE(t))
 
 
-cdef cnp.ndarray plain_values(str name, cnp.ndarray y, object t, bint binary=False):
+cdef cnp.ndarray checked_values(str name, cnp.ndarray y, cnp.ndarray t, bint binary=False):
     """t in y's shape and dtype, probabilities if `binary`, or None if the reference has to do it."""
     cdef cnp.ndarray array
     if (
-        PyArray_CheckExact(t)
-        and same_type(<cnp.ndarray> t, y)
-        and PyArray_ISCARRAY_RO(<cnp.ndarray> t)
-        and PyArray_SAMESHAPE(<cnp.ndarray> t, y)
+        same_type(t, y)
+        and PyArray_ISCARRAY_RO(t)
+        and PyArray_SAMESHAPE(t, y)
         and cnp.PyArray_SIZE(y)
-        and (not binary or are_probabilities(<cnp.ndarray> t))
+        and (not binary or are_probabilities(t))
     ):
-        return <cnp.ndarray> t
-    if binary and PyArray_CheckExact(t) and are_classes_of(<cnp.ndarray> t, y):
+        return t
+    if binary and are_classes_of(t, y):
         array = fresh(y, cnp.PyArray_TYPE(y))
-        cnp.PyArray_CopyInto(array, <cnp.ndarray> t)
+        cnp.PyArray_CopyInto(array, t)
         if are_probabilities(array):
             return array
     array = arguments.binary_targets(name, y, t) if binary else arguments.values(name, y, t)
-    if not same_type(array, y):
-        return None
-    return cnp.PyArray_FROM_OTF(array, cnp.PyArray_TYPE(y), cnp.NPY_ARRAY_CARRAY_RO)
+    return array if same_type(array, y) else None
 
 
 cdef void sigmoid_cross_entropy_part(
@@ -727,13 +733,15 @@ cdef void sigmoid_cross_entropy_part(
 
 def sigmoid_cross_entropy(x, t, *, eps=1e-7, out=None):
     cdef double e = epsilon(eps)
-    cdef cnp.ndarray a = plain("x", x, 1)
-    cdef cnp.ndarray b = None if a is None else plain_values("x", a, t, True)
+    x, t = given("x", x, 1), given("t", t)
+    cdef cnp.ndarray a = plain(x, 1)
+    cdef cnp.ndarray b = None if a is None else checked_values("x", a, t, True)
     if a is None or b is None:
         return hand_over("sigmoid_cross_entropy")(x, t, eps=eps, out=out)
     cdef cnp.ndarray y = result(out, a, x)
     if out is not None:
-        arguments.clear_of(out, "t", t)
+        arguments.clear_of(out, "t", b)
+    b = plain(b)
     cdef Sum sums[PIECES]
     cdef Task task = elements(a, b, y)
     task.eps, task.sums = e, sums
@@ -752,10 +760,12 @@ cdef void mean_squared_error_part(
 
 
 def mean_squared_error(y, t):
-    cdef cnp.ndarray a = plain("y", y)
-    cdef cnp.ndarray b = None if a is None else plain_values("y", a, t)
+    y, t = given("y", y), given("t", t)
+    cdef cnp.ndarray a = plain(y)
+    cdef cnp.ndarray b = None if a is None else checked_values("y", a, t)
     if a is None or b is None:
         return hand_over("mean_squared_error")(y, t)
+    b = plain(b)
     cdef Sum sums[PIECES]
     cdef Task task = elements(a, b, None)
     task.sums = sums
@@ -779,11 +789,13 @@ cdef object mean_difference(str op, bint binary, object y, object t, object dout
     """dout (y - t) / size"""
     dout = upstream(dout)
     cdef double factor = dout
-    cdef cnp.ndarray a = plain("y", y, 1 if binary else 0)
-    cdef cnp.ndarray b = None if a is None else plain_values("y", a, t, binary)
+    y, t = given("y", y, 1 if binary else 0), given("t", t)
+    cdef cnp.ndarray a = plain(y, 1 if binary else 0)
+    cdef cnp.ndarray b = None if a is None else checked_values("y", a, t, binary)
     if a is None or b is None or widens(dout, a):
         return hand_over(op)(y, t, dout, out=out)
-    cdef cnp.ndarray dx = result(out, a, y, t)
+    cdef cnp.ndarray dx = result(out, a, y, b)
+    b = plain(b)
     cdef Task task = elements(a, b, dx)
     task.factor = factor / task.N
     run(mean_difference_part, &task, task.N, task.C, LONG_TO_MOVE)
@@ -842,7 +854,8 @@ cdef int sum_rows(cnp.ndarray dout, cnp.ndarray db) except -1:
 
 
 def bias_grad(dout, *, out=None):
-    cdef cnp.ndarray a = plain("dout", dout, 1)
+    dout = given("dout", dout, 1)
+    cdef cnp.ndarray a = plain(dout)
     if a is None:
         return hand_over("bias_grad")(dout, out=out)
     cdef cnp.npy_intp M = columns(a)
@@ -850,7 +863,7 @@ def bias_grad(dout, *, out=None):
     if out is None:
         db = empty(1, &M, cnp.PyArray_TYPE(a))
     else:
-        db = arguments.output(out, (M,), (<object> a).dtype, np.asarray(dout))
+        db = arguments.output(out, (M,), (<object> a).dtype, dout)
     sum_rows(a, db)
     return db
 
@@ -865,7 +878,8 @@ cdef void add_bias_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_
 
 
 def add_bias(x, b, *, out=None):
-    cdef cnp.ndarray a = plain("x", x, 1)
+    x, b = given("x", x, 1), given("b", b)
+    cdef cnp.ndarray a = plain(x, 1)
     cdef cnp.ndarray bias = None if a is None else plain_bias(b, a)
     if a is None or bias is None:
         return hand_over("add_bias")(x, b, out=out)
@@ -916,12 +930,19 @@ cdef bint native_together(cnp.ndarray a, cnp.ndarray b, cnp.ndarray c):
     return native(cnp.PyArray_TYPE(a)) and same_type(a, b) and same_type(a, c)
 
 
+cdef inline cnp.ndarray as_matrix(cnp.ndarray x, Py_ssize_t N, Py_ssize_t K):
+    return x if cnp.PyArray_NDIM(x) == 2 else x.reshape(N, K)
+
+
 cdef cnp.ndarray product(cnp.ndarray a, cnp.ndarray b, object out):
     """a b, in `out` if it is given, an array of whatever shape and the right size."""
     cdef cnp.npy_intp[2] shape
     cdef cnp.ndarray y
     shape[0], shape[1] = cnp.PyArray_DIM(a, 0), cnp.PyArray_DIM(b, 1)
-    y = empty(2, shape, cnp.PyArray_TYPE(a)) if out is None else out.reshape(shape[0], shape[1])
+    if out is None:
+        y = empty(2, shape, cnp.PyArray_TYPE(a))
+    else:
+        y = as_matrix(out if PyArray_CheckExact(out) else np.ndarray.view(out, np.ndarray), shape[0], shape[1])
     PyArray_MatrixProduct2(a, b, y)
     return y
 
@@ -932,6 +953,7 @@ def affine(x, W, b, *, out=None):
     if is_plain:
         a, w, bias = x, W, b
     else:
+        x, W, b = given("x", x), given("W", W), given("b", b)
         w = arguments.weights(W)
         a, batch = arguments.samples(x, w)
         bias = arguments.bias(b, "W", w)
@@ -942,7 +964,7 @@ def affine(x, W, b, *, out=None):
     if out is not None:
         if is_plain:
             batch = (a.shape[0],)
-        arguments.separate_output(out, (*batch, w.shape[1]), (<object> w).dtype, {"x": a, "W": w, "b": bias})
+        out = arguments.separate_output(out, (*batch, w.shape[1]), (<object> w).dtype, {"x": x, "W": W, "b": b})
     y = product(a, w, out)
     cdef Task task = by_rows(y, bias, y)
     run(add_bias_part, &task, task.N, task.C, LONG_TO_MOVE)
@@ -962,6 +984,7 @@ def affine_backward(dout, x, W, *, out=None):
     if is_plain:
         a, d, w = x, dout, W
     else:
+        dout, x, W = given("dout", dout), given("x", x), given("W", W)
         w = arguments.weights(W)
         a, batch = arguments.samples(x, w)
         d = arguments.samples_gradient(dout, batch, w)
@@ -970,15 +993,15 @@ def affine_backward(dout, x, W, *, out=None):
         a, d, w = behaved(a), behaved(d), behaved(w)
     dx = dW = db_out = None
     if out is not None:
-        shapes = np.shape(x), (w.shape[0], w.shape[1]), (w.shape[1],)
-        dx, dW, db_out = arguments.separate_outputs(out, shapes, ((<object> w).dtype,) * 3, {"dout": d, "x": a, "W": w})
+        shapes, dtypes = (x.shape, W.shape, (w.shape[1],)), ((<object> w).dtype,) * 3
+        dx, dW, db_out = arguments.separate_outputs(out, shapes, dtypes, {"dout": dout, "x": x, "W": W})
     d = cnp.PyArray_FROM_OTF(d, cnp.PyArray_TYPE(d), cnp.NPY_ARRAY_CARRAY_RO)
     M = cnp.PyArray_DIM(w, 1)
     db = db_out if db_out is not None else empty(1, &M, cnp.PyArray_TYPE(d))
     sum_rows(d, db)
     gradient = product(d, cnp.PyArray_Transpose(w, NULL), dx)
     if dx is None:
-        dx = gradient if is_plain else gradient.reshape(np.shape(x))
+        dx = gradient if is_plain else gradient.reshape(x.shape)
     weights_gradient = product(cnp.PyArray_Transpose(a, NULL), d, dW)
     return dx, weights_gradient if dW is None else dW, db
 
@@ -1001,10 +1024,6 @@ cdef void relu_backward_from_output_part(
         loops.relu_backward_from_output(in32(k.x, first), out32(k.y, first), last - first)
     else:
         loops.relu_backward_from_output(in64(k.x, first), out64(k.y, first), last - first)
-
-
-cdef inline cnp.ndarray as_matrix(cnp.ndarray x, Py_ssize_t N, Py_ssize_t K):
-    return x if cnp.PyArray_NDIM(x) == 2 else x.reshape(N, K)
 
 
 cdef int multiply(cnp.ndarray h, cnp.ndarray W, cnp.ndarray y, Py_ssize_t N) except -1:
@@ -1076,16 +1095,16 @@ cdef int activate_backward(cnp.ndarray h, cnp.ndarray dh, bint relu) except -1:
     return 0
 
 
-cdef object loss_and_gradient(cnp.ndarray y, object t, object loss, double eps):
+cdef object loss_and_gradient(cnp.ndarray y, cnp.ndarray t, object loss, double eps):
     """The loss; y becomes its gradient.  None if the reference has to do it."""
     cdef Sum sums[PIECES]
     cdef Task task
     cdef Py_ssize_t pieces
     cdef cnp.ndarray targets
     if loss == "softmax":
-        targets = plain_targets("x", y, t)
+        targets = plain_targets("x", y, t, cnp.PyArray_SIZE(y))
     else:
-        targets = plain_values("x" if loss == "sigmoid" else "y", y, t, loss == "sigmoid")
+        targets = checked_values("x" if loss == "sigmoid" else "y", y, t, loss == "sigmoid")
     if targets is None:
         return None
     if loss == "softmax":
@@ -1093,6 +1112,7 @@ cdef object loss_and_gradient(cnp.ndarray y, object t, object loss, double eps):
         task.eps, task.factor, task.sums = eps, 1.0 / task.N, sums
         pieces = run(softmax_cross_entropy_and_grad_part, &task, task.N, task.C, LONG_TO_COMPUTE)
         return loss_of(&task, pieces, y)
+    targets = plain(targets)
     task = elements(y, targets, y)
     task.eps, task.factor, task.sums = eps, 1.0 / task.N, sums
     if loss == "sigmoid":
@@ -1123,11 +1143,11 @@ cdef bint plain_chain(cnp.ndarray x, tuple params):
     return True
 
 
-cdef bint good_outputs(object out, tuple params, cnp.ndarray x, object t):
+cdef bint good_outputs(object out, tuple params, cnp.ndarray x, cnp.ndarray t):
     """As arguments.separate_outputs has it, seen without running any Python."""
     cdef Py_ssize_t i, k
     cdef cnp.ndarray array
-    if type(out) is not tuple or len(<tuple> out) != len(params) or not PyArray_CheckExact(t):
+    if type(out) is not tuple or len(<tuple> out) != len(params):
         return False
     for i in range(len(params)):
         if not PyArray_CheckExact((<tuple> out)[i]):
@@ -1152,13 +1172,6 @@ cdef inline bint apart(cnp.ndarray a, cnp.ndarray b):
     return other + cnp.PyArray_NBYTES(b) <= first or first + cnp.PyArray_NBYTES(a) <= other
 
 
-cdef object array_or_none(object t):
-    try:
-        return arguments.numeric("t", t)
-    except (TypeError, ValueError):
-        return None
-
-
 def mlp_gradient(x, t, *params, activation="relu", loss="softmax", eps=1e-7, out=None):
     cdef double e = epsilon(eps)
     if type(activation) is not str or activation != "relu":
@@ -1166,14 +1179,13 @@ def mlp_gradient(x, t, *params, activation="relu", loss="softmax", eps=1e-7, out
     if type(loss) is not str or loss != "softmax":
         loss = arguments.one_of("loss", loss, ("softmax", "sigmoid", "identity"))
     cdef bint relu = activation == "relu"
-    cdef cnp.ndarray a = plain("x", x)
+    x, t = given("x", x), given("t", t)
+    cdef cnp.ndarray a = plain(x)
     cdef cnp.ndarray W, y, dh
     cdef cnp.npy_intp[2] shape
     cdef Py_ssize_t N, layer, last = len(params) // 2 - 1
     cdef tuple batch = None
-    # Whatever of the caller's is to run runs now, before the parameters are looked at.
-    target = t if a is None or PyArray_CheckExact(t) else array_or_none(t)
-    if a is None or target is None or not plain_chain(a, params):
+    if a is None or not plain_chain(a, params):
         return hand_over("mlp_gradient")(x, t, *params, activation=activation, loss=loss, eps=eps, out=out)
     W = params[0]
     if cnp.PyArray_NDIM(a) == 0 or cnp.PyArray_NDIM(a) > 2 or columns(a) != cnp.PyArray_DIM(W, 0):
@@ -1196,12 +1208,12 @@ def mlp_gradient(x, t, *params, activation="relu", loss="softmax", eps=1e-7, out
     run(add_bias_part, &task, task.N, task.C, LONG_TO_MOVE)
     if batch is not None:
         y = y.reshape(*batch, columns(y))
-    value = loss_and_gradient(y, target, loss, e)
+    value = loss_and_gradient(y, t, loss, e)
     if value is None:
         return hand_over("mlp_gradient")(x, t, *params, activation=activation, loss=loss, eps=eps, out=out)
 
-    if out is not None and not good_outputs(out, params, a, target):
-        read = {"x": a, "t": target} | {f"params[{i}]": p for i, p in enumerate(params)}
+    if out is not None and not good_outputs(out, params, x, t):
+        read = {"x": x, "t": t} | {f"params[{i}]": p for i, p in enumerate(params)}
         shapes = tuple([p.shape for p in params])
         out = arguments.separate_outputs(out, shapes, ((<object> a).dtype,) * len(params), read)
     cdef list grads = [None] * len(params) if out is None else list(out)
@@ -1287,6 +1299,11 @@ cdef inline Task of_step(cnp.ndarray p, cnp.ndarray a, cnp.ndarray b, cnp.ndarra
     return task
 
 
+cdef inline object stepped(cnp.ndarray a, object out, int i):
+    """What a step gives back for its array number i."""
+    return a if cnp.PyArray_NDIM(a) or out is not None and (<tuple> out)[i] is not None else a[()]
+
+
 cdef void sgd_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t piece) noexcept nogil:
     cdef const Task* k = <const Task*> task
     if k.single:
@@ -1329,7 +1346,7 @@ def momentum(p, v, dp, lr, momentum, *, out=None):
     cdef Task task = of_step(p, v, None, dp)
     task.factor, task.constants[0] = rate, kept
     run(momentum_part, &task, task.N, 1, LONG_TO_MOVE)
-    return given_back(p, out), given_back(v, out)
+    return stepped(p, out, 0), stepped(v, out, 1)
 
 
 cdef void nesterov_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t piece) noexcept nogil:
@@ -1358,7 +1375,7 @@ def nesterov(p, v, dp, lr, momentum, volume=1, *, out=None):
     cdef Task task = of_step(p, v, None, dp)
     task.factor, task.constants[0], task.constants[1] = rate, kept, form
     run(nesterov_part, &task, task.N, 1, LONG_TO_MOVE)
-    return given_back(p, out), given_back(v, out)
+    return stepped(p, out, 0), stepped(v, out, 1)
 
 
 cdef void adagrad_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t piece) noexcept nogil:
@@ -1379,7 +1396,7 @@ def adagrad(p, h, dp, lr, *, out=None):
     cdef Task task = of_step(p, h, None, dp)
     task.factor = rate
     run(adagrad_part, &task, task.N, 1, LONG_TO_MOVE)
-    return given_back(p, out), given_back(h, out)
+    return stepped(p, out, 0), stepped(h, out, 1)
 
 
 cdef void rmsprop_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t piece) noexcept nogil:
@@ -1406,7 +1423,7 @@ def rmsprop(p, h, dp, lr, decay_rate, *, out=None):
     cdef Task task = of_step(p, h, None, dp)
     task.factor, task.constants[0] = rate, kept
     run(rmsprop_part, &task, task.N, 1, LONG_TO_MOVE)
-    return given_back(p, out), given_back(h, out)
+    return stepped(p, out, 0), stepped(h, out, 1)
 
 
 cdef void adam_part(const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t piece) noexcept nogil:
@@ -1445,4 +1462,4 @@ def adam(p, m, v, dp, lr, beta1, beta2, iter, *, out=None):
     cdef Task task = of_step(p, m, v, dp)
     task.factor, task.constants[0], task.constants[1] = numbers[0], numbers[1], numbers[2]
     run(adam_part, &task, task.N, 1, LONG_TO_MOVE)
-    return given_back(p, out), given_back(m, out), given_back(v, out)
+    return stepped(p, out, 0), stepped(m, out, 1), stepped(v, out, 2)

@@ -24,10 +24,13 @@ def are_same(list a, list b):
 
 
 def go_together(params, grads):
-    """Whether two lists hold plain arrays of float32 or float64, alike two by two, the first ones writeable."""
+    """Whether two lists hold plain arrays of float32 or float64, alike two by two and apart, the first writeable."""
     cdef Py_ssize_t i
     cdef cnp.ndarray p, dp
     cdef int type_num
+    cdef char* first
+    cdef char* other
+    cdef Py_ssize_t size
     if type(params) is not list or type(grads) is not list or len(<list> params) != len(<list> grads):
         return False
     for i in range(len(<list> params)):
@@ -38,5 +41,8 @@ def go_together(params, grads):
         if type_num != cnp.PyArray_TYPE(dp) or type_num != cnp.NPY_FLOAT32 and type_num != cnp.NPY_FLOAT64:
             return False
         if not (PyArray_ISCARRAY(p) and PyArray_ISCARRAY_RO(dp) and PyArray_SAMESHAPE(p, dp)):
+            return False
+        first, other, size = cnp.PyArray_BYTES(p), cnp.PyArray_BYTES(dp), cnp.PyArray_NBYTES(p)
+        if first < other + size and other < first + size:
             return False
     return True
