@@ -1,3 +1,6 @@
+import sys
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 
@@ -33,9 +36,24 @@ def backend(request):
 
 
 @pytest.fixture
+def start_method(request):
+    """A way to start a process, by its name."""
+    if request.param == "fork" and sys.platform != "linux":
+        pytest.skip("Windows has no fork, and macOS's own libraries do not bear one")
+    return request.param
+
+
+@pytest.fixture
 def figure(record_property):
     """A function that has a measured figure printed at the end of the run."""
     return lambda text: record_property("figure", text)
+
+
+def pytest_collection_modifyitems(items):
+    missing = [name for name in ("matplotlib", "rich", "sklearn") if find_spec(name) is None]
+    for item in items:
+        if missing and item.get_closest_marker("demo"):
+            item.add_marker(pytest.mark.skip(reason=f"needs the demo extra; not installed: {', '.join(missing)}"))
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -15,6 +15,7 @@ from fastnn import cli, optable
 SHORT = ["compare", "--epochs", "2", "--batch", "200"]
 
 
+@pytest.mark.demo
 def test_compare(capsys):
     assert cli.main(SHORT) == 0
     text = capsys.readouterr().out
@@ -23,6 +24,7 @@ def test_compare(capsys):
     assert fastnn.get_backend() in text
 
 
+@pytest.mark.demo
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_json_and_the_options(tmp_path, dtype):
     path = tmp_path / "report.json"
@@ -42,10 +44,11 @@ def test_json_and_the_options(tmp_path, dtype):
     assert json.loads(again.read_text())["compiled"]["losses"] == report["compiled"]["losses"]
 
 
+@pytest.mark.demo
 def test_the_page_and_the_limit(tmp_path, capsys):
     path = tmp_path / "report.html"
     assert cli.main([*SHORT, "--html", str(path), "--fail-below", "1e-9"]) == 0
-    page = path.read_text()
+    page = path.read_text(encoding="utf-8")
     for words in ("Affine.forward", "relu_with_mask", "<h2>Loss</h2>", "Speed-up by size", fastnn.get_backend()):
         assert words in page
     assert cli.main([*SHORT, "--fail-below", "1e9"]) == 1
@@ -59,6 +62,7 @@ def test_mnist_files(tmp_path, rng):
     assert cli.main([*SHORT, "--data", str(path)]) == 0
 
 
+@pytest.mark.demo
 def test_a_disagreement_is_said_and_is_exit_code_1(monkeypatch, capsys):
     monkeypatch.setitem(optable.LOSS_CURVE, "float64", 0.0)
     assert cli.main(SHORT) == 1
@@ -70,11 +74,13 @@ def test_a_loss_curve_of_nan_beside_numbers_is_a_disagreement():
     np.testing.assert_array_equal(differences, [0, np.inf, 0, 0, 0])
 
 
+@pytest.mark.demo
 def test_a_loss_of_nan_in_both_runs_is_nothing_to_compare(capsys):
     assert cli.main([*SHORT, "--lr", "1e300"]) == 1
     assert "The loss is no number from step" in capsys.readouterr().out
 
 
+@pytest.mark.demo
 def test_an_interrupt_is_one_line(monkeypatch, capsys):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
@@ -137,6 +143,7 @@ def test_without_the_demo_extra_one_line_says_what_to_install(command, missing):
     assert len(run.stderr.splitlines()) == 1 and 'pip install "fastnn-kernels[demo]"' in run.stderr
 
 
+@pytest.mark.demo
 @pytest.mark.parametrize("command", [["-m", "fastnn"], None])
 def test_the_installed_command_runs(command, tmp_path):
     words = [sys.executable, *command] if command else [shutil.which("fastnn", path=str(Path(sys.executable).parent))]

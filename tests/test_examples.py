@@ -4,10 +4,11 @@ import re
 
 import numpy as np
 import pytest
-from matplotlib.image import imread
 
 from fastnn import cli
 from fastnn.examples import EXAMPLES
+
+pytestmark = pytest.mark.demo
 
 PICTURES = {"graph": ["graph_apples.png", "graph_softmax.png"]}
 
@@ -15,6 +16,7 @@ PICTURES = {"graph": ["graph_apples.png", "graph_softmax.png"]}
 @pytest.fixture
 def run(tmp_path, capsys):
     """Runs an example and gives what it prints, once its pictures have been looked at."""
+    from matplotlib.image import imread
 
     def run(name):
         assert cli.main(["example", name, "--folder", str(tmp_path)]) == 0

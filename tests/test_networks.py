@@ -95,6 +95,7 @@ def loss_curve(backend, dtype, steps):
         return np.array(trainer.losses[:steps])
 
 
+@pytest.mark.demo
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_training_follows_the_reference(kernels, dtype):
     expected = loss_curve("reference", dtype, LOSS_CURVE_STEPS)
@@ -157,6 +158,7 @@ def by_hand(affine, relu, loss, x, t, orders):
     return np.array(losses)
 
 
+@pytest.mark.demo
 def test_training_follows_hand_written_layers(backend):
     digits = data.digits()
     orders = np.random.default_rng(1).integers(0, len(digits.x_train), (1000, 50))

@@ -60,7 +60,7 @@ ORDER = [
 
 
 def python_imports(path):
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -71,7 +71,7 @@ def python_imports(path):
 
 def cython_imports(path):
     pattern = re.compile(r"^from (fastnn\S*) c?import ([^#\n]+)|^c?import (fastnn\S*)", re.MULTILINE)
-    for module, names, plain in pattern.findall(path.read_text()):
+    for module, names, plain in pattern.findall(path.read_text(encoding="utf-8")):
         yield module or plain
         yield from (f"{module}.{name.strip().split(' ')[0]}" for name in names.split(",") if name)
 

@@ -135,6 +135,7 @@ def test_a_run_by_itself(report, tmp_path):
     assert "Speed-up" not in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.demo
 def test_a_picture(report, tmp_path):
     report.plot(tmp_path / "report.png")
     assert (tmp_path / "report.png").read_bytes().startswith(b"\x89PNG")

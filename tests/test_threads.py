@@ -71,8 +71,8 @@ def test_many_callers_get_what_one_gets(kernels, rng):
     assert right == [True] * len(x)
 
 
-@pytest.mark.parametrize("method", [m for m in ("fork", "spawn") if m in multiprocessing.get_all_start_methods()])
-def test_a_child_process_computes_with_threads_of_its_own(method, rng):
+@pytest.mark.parametrize("start_method", ["fork", "spawn"], indirect=True)
+def test_a_child_process_computes_with_threads_of_its_own(start_method, rng):
     fastnn.set_num_threads(2)
     x = rng.standard_normal((1000, 1000))
     expected = ops.softmax(x)
@@ -86,7 +86,7 @@ def test_a_child_process_computes_with_threads_of_its_own(method, rng):
     busy.start()
     try:
         for _ in range(3):
-            with multiprocessing.get_context(method).Pool(2) as pool:
+            with multiprocessing.get_context(start_method).Pool(2) as pool:
                 for y in pool.map_async(ops.softmax, [x] * 4).get(timeout=60):
                     np.testing.assert_array_equal(y, expected)
     finally:

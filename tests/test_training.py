@@ -383,6 +383,7 @@ def test_a_step(samples):
     assert run.network.loss(*samples) < loss
 
 
+@pytest.mark.demo
 def test_the_digits_in_float32():
     digits = data.digits()
     run = Trainer(MLP([64, 50, 10], seed=0, dtype=np.float32), SGD(0.5), seed=0, show=False)
@@ -492,6 +493,7 @@ def test_lines_without_rich(samples, capfd):
 
 
 @pytest.mark.usefixtures("at_once")
+@pytest.mark.skipif(sys.platform == "win32", reason="rich draws with other characters on a Windows console")
 def test_a_bar_with_rich(samples, capfd, monkeypatch):
     pytest.importorskip("rich")
     monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
