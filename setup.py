@@ -6,6 +6,7 @@
 
 import os
 import shutil
+import subprocess
 import sys
 import sysconfig
 from pathlib import Path
@@ -36,10 +37,10 @@ GCC_COMMON = [
     "-fno-trapping-math",
     # A fused multiply-add is written where it is wanted: contraction elsewhere would let backends disagree.
     "-ffp-contract=off",
-    # GCC would otherwise split a select into paths, each with its own copy of what follows: divisions twice and thrice.
-    "-fno-tree-pre",
-    "-fno-thread-jumps",
 ]
+# GCC would otherwise split a select into paths, each with its own copy of what follows: divisions twice and thrice.
+# Clang knows neither flag and refuses them.
+GCC_ALONE = ["-fno-tree-pre", "-fno-thread-jumps"]
 GCC_DEBUG = ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 MSVC_COMMON = ["/O2", "/fp:precise"]
 
@@ -67,12 +68,13 @@ class BuildKernels(build_ext):
 
         self.need_compiler()
         msvc = self.compiler.compiler_type == "msvc"
+        common = MSVC_COMMON if msvc else GCC_COMMON if self.is_clang() else GCC_COMMON + GCC_ALONE
         for ext in self.extensions:
             target = ext.name.rpartition(".")[2]
             if msvc:
-                ext.extra_compile_args = MSVC_COMMON + MSVC_FLAGS.get(target, [])
+                ext.extra_compile_args = common + MSVC_FLAGS.get(target, [])
             else:
-                ext.extra_compile_args = GCC_COMMON + GCC_FLAGS.get(target, []) + (GCC_DEBUG if DEBUG else [])
+                ext.extra_compile_args = common + GCC_FLAGS.get(target, []) + (GCC_DEBUG if DEBUG else [])
                 ext.extra_link_args = ["-fsanitize=address,undefined"] if DEBUG else []
             ext.include_dirs = [numpy.get_include()]
             ext.define_macros = [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")]
@@ -87,6 +89,13 @@ class BuildKernels(build_ext):
             )
             ext.sources, ext.depends = translated.sources, translated.depends
         super().build_extensions()
+
+    def is_clang(self) -> bool:
+        # Its name does not say it: macOS's is called gcc, too.
+        macros = subprocess.run(
+            [*self.compiler.compiler_so, "-dM", "-E", "-x", "c", os.devnull], capture_output=True, text=True, check=True
+        )
+        return "__clang__" in macros.stdout
 
     def need_compiler(self):
         if self.compiler.compiler_type == "unix":
