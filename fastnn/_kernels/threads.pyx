@@ -29,6 +29,7 @@ cdef extern from *:
     """
     #include <time.h>
     #ifdef _WIN32
+    #include <windows.h>
     #define fastnn_give_way() SwitchToThread()
     #else
     #include <sched.h>
