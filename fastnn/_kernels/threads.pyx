@@ -31,7 +31,9 @@ cdef extern from *:
     #ifdef _WIN32
     #include <windows.h>
     #define fastnn_give_way() SwitchToThread()
+    typedef volatile Py_ssize_t fastnn_shared;
     #else
+    typedef _Atomic Py_ssize_t fastnn_shared;
     #include <sched.h>
     #include <signal.h>
     #define fastnn_give_way() sched_yield()
@@ -60,6 +62,7 @@ cdef extern from *:
         return now.tv_sec + 1e-9 * now.tv_nsec;
     }
     """
+    ctypedef Py_ssize_t shared "fastnn_shared"
     void give_way "fastnn_give_way" () noexcept nogil
     double seconds "fastnn_seconds" () noexcept nogil
     unsigned long start_thread "fastnn_start_thread" (void (*function)(void*) noexcept nogil, void* argument) nogil
@@ -80,18 +83,20 @@ cdef struct Pool:
     PyThread_type_lock lock  # of all that follows
     PyThread_type_lock finished  # held, but for the moment in which it lets a waiting caller go on
     Worker workers[MOST - 1]
-    Py_ssize_t threads  # workers and caller
+    shared threads  # workers and caller; the shared ones are looked at without the lock too, for hints
     bint busy
     bint waiting
     Part part
     const void* task
     Py_ssize_t n
     Py_ssize_t length
-    Py_ssize_t pieces
-    Py_ssize_t next
-    Py_ssize_t unfinished
+    shared pieces
+    shared next
+    shared unfinished
 
 cdef Pool pool
+
+NO_LOCK = "no lock could be made for the threads"
 
 
 cdef inline bint not_long_since(double start) noexcept nogil:
@@ -129,8 +134,6 @@ cdef inline bint work_on() noexcept nogil:
 cdef void work(void* argument) noexcept nogil:
     """The life of a worker."""
     cdef Worker* worker = <Worker*> argument
-    cdef volatile Py_ssize_t* next_piece = &pool.next
-    cdef volatile Py_ssize_t* pieces = &pool.pieces
     take_lock()
     while True:
         while worker.number < pool.threads and work_on():
@@ -139,7 +142,7 @@ cdef void work(void* argument) noexcept nogil:
                 PyThread_release_lock(pool.finished)
         PyThread_release_lock(pool.lock)
         start = seconds()
-        while next_piece[0] >= pieces[0] and not_long_since(start):  # a hint, read without the lock
+        while pool.next >= pool.pieces and not_long_since(start):
             give_way()
         take_lock()
         if pool.next >= pool.pieces or worker.number >= pool.threads:
@@ -161,7 +164,6 @@ cdef inline void call(Worker* worker) noexcept nogil:
 cdef void run(Part part, const void* task, Py_ssize_t n, Py_ssize_t length) noexcept nogil:
     """Do `part` of `task` for every piece of `length` of its n units; the last piece may be shorter."""
     cdef Py_ssize_t k, pieces = (n + length - 1) // length
-    cdef volatile Py_ssize_t* unfinished = &pool.unfinished
     cdef double start
     if pieces > 1 and pool.threads > 1:
         take_lock()
@@ -175,7 +177,7 @@ cdef void run(Part part, const void* task, Py_ssize_t n, Py_ssize_t length) noex
                 pass
             PyThread_release_lock(pool.lock)
             start = seconds()
-            while unfinished[0] and not_long_since(start):
+            while pool.unfinished and not_long_since(start):
                 give_way()
             take_lock()
             while pool.unfinished:
@@ -191,31 +193,33 @@ cdef void run(Part part, const void* task, Py_ssize_t n, Py_ssize_t length) noex
         run_piece(part, task, n, length, k)
 
 
-cdef PyThread_type_lock lock_made(bint held) except NULL:
+cdef PyThread_type_lock held_lock() noexcept:
     cdef PyThread_type_lock lock = PyThread_allocate_lock()
-    if lock == NULL:
-        raise MemoryError("no lock could be made for the threads")
-    if held:
+    if lock != NULL:
         PyThread_acquire_lock(lock, WAIT_LOCK)
     return lock
+
+
+cdef bint locks_for(Py_ssize_t threads) noexcept:
+    cdef Py_ssize_t k
+    for k in range(threads - 1):
+        if pool.workers[k].wake == NULL:
+            pool.workers[k].wake = held_lock()
+            if pool.workers[k].wake == NULL:
+                return False
+    return True
 
 
 def _no_workers():
     """The pool as it is before its first task; in a forked child, which has none of its parent's threads, again."""
     cdef Py_ssize_t k
-    pool.lock, pool.finished = lock_made(False), lock_made(True)
+    pool.lock, pool.finished = PyThread_allocate_lock(), held_lock()
     for k in range(MOST - 1):
         pool.workers[k] = Worker(number=k + 1, started=False, asleep=False, wake=NULL)
     pool.busy = pool.waiting = False
     pool.next = pool.pieces = pool.unfinished = 0
-    _locks_for(pool.threads)
-
-
-def _locks_for(Py_ssize_t threads):
-    cdef Py_ssize_t k
-    for k in range(threads - 1):
-        if pool.workers[k].wake == NULL:
-            pool.workers[k].wake = lock_made(True)
+    if pool.lock == NULL or pool.finished == NULL or not locks_for(pool.threads):
+        raise MemoryError(NO_LOCK)
 
 
 def get_num_threads():
@@ -238,12 +242,14 @@ def set_num_threads(threads):
     Results do not depend on it.  NumPy's matrix products have threads of their own.
     """
     cdef Py_ssize_t checked = arguments.whole_number("threads", threads, 1, MOST)
+    # No Python while the lock is held: another thread may wait for it and hold up all of Python meanwhile.
     take_lock()
-    try:
-        _locks_for(checked)
+    cdef bint enough = locks_for(checked)
+    if enough:
         pool.threads = checked
-    finally:
-        PyThread_release_lock(pool.lock)
+    PyThread_release_lock(pool.lock)
+    if not enough:
+        raise MemoryError(NO_LOCK)
 
 
 def _at_start():
