@@ -41,7 +41,17 @@ GCC_COMMON = [
 # GCC would otherwise split a select into paths, each with its own copy of what follows: divisions twice and thrice.
 # Clang knows neither flag and refuses them.
 GCC_ALONE = ["-fno-tree-pre", "-fno-thread-jumps"]
-GCC_DEBUG = ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+SANITIZERS = "-fsanitize=address,undefined,float-cast-overflow"
+GCC_DEBUG = [
+    "-O1",
+    "-g",
+    "-fno-omit-frame-pointer",
+    "-DFASTNN_DEBUG",
+    # Python is built with integers that wrap around as a rule, which hides their overflow.
+    "-fstrict-overflow",
+    SANITIZERS,
+    "-fno-sanitize-recover=all",
+]
 MSVC_COMMON = ["/O2", "/fp:precise"]
 
 NO_COMPILER = (
@@ -75,7 +85,7 @@ class BuildKernels(build_ext):
                 ext.extra_compile_args = common + MSVC_FLAGS.get(target, [])
             else:
                 ext.extra_compile_args = common + GCC_FLAGS.get(target, []) + (GCC_DEBUG if DEBUG else [])
-                ext.extra_link_args = ["-fsanitize=address,undefined"] if DEBUG else []
+                ext.extra_link_args = [SANITIZERS] if DEBUG else []
             ext.include_dirs = [numpy.get_include()]
             ext.define_macros = [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")]
             # One call per module: cythonize() refuses two extensions over one source.

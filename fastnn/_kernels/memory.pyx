@@ -48,8 +48,18 @@ cdef extern from *:
     #else
     static void fastnn_huge_pages(void *data, size_t size) { (void) data; (void) size; }
     #endif
+
+    /* In a debug build AddressSanitizer refuses what no array lives in, though it is allocated. */
+    #ifdef FASTNN_DEBUG
+    #include <sanitizer/asan_interface.h>
+    #else
+    #define ASAN_POISON_MEMORY_REGION(data, size) ((void) (data), (void) (size))
+    #define ASAN_UNPOISON_MEMORY_REGION(data, size) ((void) (data), (void) (size))
+    #endif
     """
     void huge_pages "fastnn_huge_pages" (void* data, size_t size) noexcept nogil
+    void forbid "ASAN_POISON_MEMORY_REGION" (void* data, size_t size) noexcept nogil
+    void allow "ASAN_UNPOISON_MEMORY_REGION" (void* data, size_t size) noexcept nogil
 
 cdef enum:
     # A page.  A result that begins a little further into its page than the input makes every load wait for a store that
@@ -119,17 +129,26 @@ cdef void to_system(Block* block) noexcept nogil:
     cdef Block* next
     while block != NULL:
         next = block.older
+        allow(block + 1, block.size)
         free(block.memory)
         block = next
 
 
-cdef void* take(void* ctx, size_t size) noexcept nogil:
+cdef inline void* lent(Block* block, size_t size) noexcept nogil:
+    """The memory of a block, for an array of `size` bytes."""
+    forbid(block + 1, block.size)
+    allow(block + 1, size)
+    return block + 1
+
+
+cdef void* take(void* ctx, size_t asked) noexcept nogil:
     cdef Block* block
     cdef void* memory
     cdef uintptr_t data
-    if size > (<size_t> -1) // 2:
+    cdef size_t size
+    if asked > (<size_t> -1) // 2:
         return NULL
-    size = size_class(size)
+    size = size_class(asked)
     PyThread_acquire_lock(lock, WAIT_LOCK)
     block = cache.newest
     while block != NULL and block.size != size:
@@ -140,7 +159,7 @@ cdef void* take(void* ctx, size_t size) noexcept nogil:
         cache.in_use += size
     PyThread_release_lock(lock)
     if block != NULL:
-        return block + 1
+        return lent(block, asked)
     memory = malloc(size + sizeof(Block) + ALIGNMENT)
     if memory == NULL:
         return NULL
@@ -154,7 +173,7 @@ cdef void* take(void* ctx, size_t size) noexcept nogil:
     cache.misses += 1
     cache.in_use += size
     PyThread_release_lock(lock)
-    return <void*> data
+    return lent(block, asked)
 
 
 cdef void give(void* ctx, void* data, size_t size) noexcept nogil:
@@ -163,6 +182,7 @@ cdef void give(void* ctx, void* data, size_t size) noexcept nogil:
     if data == NULL:
         return
     block = block_of(data)
+    forbid(data, block.size)
     PyThread_acquire_lock(lock, WAIT_LOCK)
     cache.in_use -= block.size
     block.newer = NULL
@@ -192,9 +212,10 @@ cdef void* take_zeroed(void* ctx, size_t n, size_t size) noexcept nogil:
 cdef void* take_again(void* ctx, void* data, size_t size) noexcept nogil:
     cdef void* new
     if data != NULL and size <= block_of(data).size:
-        return data
+        return lent(block_of(data), size)
     new = take(ctx, size)
     if new != NULL and data != NULL:
+        allow(data, block_of(data).size)
         memcpy(new, data, block_of(data).size)
         give(ctx, data, 0)
     return new
