@@ -1,0 +1,229 @@
+"""Calls leave nothing behind, those that fail neither: no memory, no block of the cache, no reference."""
+
+import gc
+import inspect
+import os
+import sys
+
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn import (
+    MLP,
+    SGD,
+    AdaGrad,
+    Adam,
+    Affine,
+    CrossEntropyError,
+    IdentityWithLoss,
+    Momentum,
+    Nesterov,
+    Relu,
+    RMSprop,
+    Sequential,
+    Sigmoid,
+    SigmoidWithLoss,
+    Softmax,
+    SoftmaxWithLoss,
+    reference,
+)
+from fastnn.optable import OPS, as_tuple
+
+SMALL, LARGE = (16, 12), (1024, 128)  # the large ones live in the block cache
+RSS = 1 << 20
+REFERENCES = 3
+OBJECTS = 40
+DTYPES = np.float64, np.float32
+# AddressSanitizer keeps freed memory for a while.
+sanitized = "libasan" in os.environ.get("LD_PRELOAD", "")
+numbers_of_calls = pytest.mark.parametrize("calls", [1000, pytest.param(100_000, marks=pytest.mark.slow)])
+
+
+class Failing:
+    """An argument whose own code fails."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise ZeroDivisionError("no array")
+
+    def __float__(self):
+        raise ZeroDivisionError("no float")
+
+    __index__ = __float__
+
+
+class Calls:
+    """Calls, and what is counted before and after them."""
+
+    def __init__(self):
+        self.calls = []
+        self.failing = 0
+
+    def add(self, function, *args, **kwargs):
+        """As it is called at the first time, it fails or succeeds ever after."""
+        self.calls.append((function, args, kwargs))
+        self.failing += not self.succeeds(len(self.calls) - 1)
+
+    def succeeds(self, i):
+        function, args, kwargs = self.calls[i]
+        try:
+            function(*args, **kwargs)
+        except (ArithmeticError, IndexError, TypeError, ValueError, RuntimeError):
+            return False
+        return True
+
+    def references(self):
+        objects = {id(a): a for a in (None, np.float32, np.float64, ValueError, TypeError, IndexError)}
+        objects |= {id(d): d for d in map(np.dtype, ("f4", "f8", "?", "q"))}
+        for _, args, kwargs in self.calls:
+            for value in (*args, *kwargs.values()):
+                objects |= {id(a): a for a in as_tuple(value)}
+        return [sys.getrefcount(a) for a in objects.values()]
+
+
+def run(calls, small, large, what):
+    """Every 100th call is one of the large ones."""
+    for each in (small, large):
+        for i in range(len(each.calls)):
+            each.succeeds(i)
+    gc.collect()
+    references, blocks = small.references() + large.references(), fastnn.memory_stats()["allocated_bytes"]
+    objects, rss = sys.getallocatedblocks(), resident()
+    for i in range(calls):
+        if i % 100:
+            small.succeeds(i % len(small.calls))
+        else:
+            large.succeeds(i // 100 % len(large.calls))
+    gc.collect()
+    more_objects, more_rss = sys.getallocatedblocks() - objects, resident() - rss
+    more_references = np.subtract(small.references() + large.references(), references)
+    assert np.abs(more_references).max() <= REFERENCES, f"{what}: {more_references} references more"
+    assert fastnn.memory_stats()["allocated_bytes"] == blocks, what
+    assert more_objects <= OBJECTS, f"{what}: {more_objects} objects more"
+    assert sanitized or more_rss <= RSS, f"{what}: {more_rss} bytes more"
+    return more_objects, more_rss
+
+
+def resident():
+    """Resident memory, as far as the system tells."""
+    if sys.platform != "linux":
+        return 0
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def replaced(args, i, value):
+    return (*args[:i], value, *args[i + 1 :])
+
+
+def variants(module, op, rng, shape, dtypes):
+    """Calls of an op: layouts and dtypes, with and without `out`, and whatever can be wrong."""
+    calls = Calls()
+    function = getattr(module, op.name)
+    takes_out = "out" in inspect.signature(getattr(reference, op.name)).parameters
+    for dtype in dtypes:
+        args = op.example(rng, shape, dtype)
+        calls.add(function, *args)
+        calls.add(function, *replaced(args, 0, np.asfortranarray(args[0])))
+        results = [r for r in as_tuple(function(*args)) if isinstance(r, np.ndarray)]
+        outs = [tuple(results[-op.outs :])] if op.outs > 1 else [results[0]] if takes_out else []
+        for out in outs:
+            calls.add(function, *args, out=out)
+            for wrong in (out[0], out[:-1], [], "out", args[0][..., 1:], np.float16(1)):
+                calls.add(function, *args, out=wrong)
+            first = as_tuple(out)[0]
+            memory = np.ones(first.size + 1, dtype)
+            overlapping = memory[1:].reshape(first.shape), memory[:-1].reshape(first.shape)
+            calls.add(
+                function,
+                *replaced(args, 0, overlapping[0]),
+                out=(overlapping[1], *out[1:]) if op.outs > 1 else overlapping[1],
+            )
+            read_only = first.copy()
+            read_only.flags.writeable = False
+            calls.add(function, *args, out=(read_only, *out[1:]) if op.outs > 1 else read_only)
+        for i, value in enumerate(args):
+            for wrong in (Failing(), None, "wrong", 1j):
+                calls.add(function, *replaced(args, i, wrong))
+            if isinstance(value, np.ndarray):
+                for wrong in (value[1:], value[..., np.newaxis, np.newaxis], value.astype("M8[s]"), value * -1000):
+                    calls.add(function, *replaced(args, i, wrong))
+            else:
+                calls.add(function, *replaced(args, i, np.nan))
+        for wrong in ({"eps": -1}, {"eps": Failing()}, {"dout": [1, 2]}, {"nothing": 1}, {"x": 1}):
+            calls.add(function, *args, **wrong)
+        calls.add(function)
+    half = op.example(rng, shape, np.float16)  # the reference's work
+    calls.add(function, *half)
+    calls.add(function, *(a.tolist() if isinstance(a, np.ndarray) and shape is SMALL else a for a in args))
+    assert calls.failing >= 10
+    return calls
+
+
+@numbers_of_calls
+def test_ops_leave_nothing_behind(module, rng, calls, figure):
+    left, failing = [], []
+    for op in OPS.values():
+        small, large = variants(module, op, rng, SMALL, DTYPES), variants(module, op, rng, LARGE, DTYPES[:1])
+        left.append(run(calls, small, large, op.name))
+        failing.append(small.failing / len(small.calls))
+    objects, rss = np.max(left, axis=0)
+    figure(
+        f"{getattr(module, 'compiled_for', 'reference')}: {calls} calls of each of {len(OPS)} ops, "
+        f"{np.mean(failing):.0%} of them failing, leave at most {objects} objects and {rss // 1024} KiB"
+    )
+
+
+def training(rng, N, dtypes):
+    """Calls of the layers, of a network's gradient and of the optimizers."""
+    calls = Calls()
+    for dtype in dtypes:
+        x, t = rng.standard_normal((N, 12)).astype(dtype), rng.integers(0, 5, N)
+        W, b = rng.standard_normal((12, 5)).astype(dtype), np.zeros(5, dtype)
+        buffered = Affine(W, b)
+        buffered.grads  # noqa: B018  the books' second volume: gradients are written in place
+        for layer in (Relu(), Sigmoid(), Softmax(), Affine(W, b), buffered):
+            calls.add(layer.backward, x)
+            calls.add(layer.forward, x)
+            y = layer.forward(x)
+            for dout in (y, y[1:], None, Failing()):
+                calls.add(layer.backward, dout)
+            for wrong in (None, Failing(), x.astype("M8[s]")):
+                calls.add(layer.forward, wrong)
+        for loss, target in (
+            (SoftmaxWithLoss(), t),
+            (CrossEntropyError(), t),
+            (SigmoidWithLoss(), np.ones((N, 12))),
+            (IdentityWithLoss(), x),
+        ):
+            calls.add(loss.backward)
+            calls.add(loss.forward, abs(x), target)
+            calls.add(loss.backward)
+            calls.add(loss.backward, [1.0])
+            for wrong in (target[1:], target * -1000 - 1, None, Failing()):
+                calls.add(loss.forward, x, wrong)
+        for network in (
+            MLP([12, 7, 5], seed=0, dtype=dtype),
+            Sequential([Affine(W, b), Relu(), Sigmoid()]),
+        ):
+            for wrong in (t, t[1:], t + 1000, None, Failing()):
+                calls.add(network.gradient, x, wrong)
+            for wrong in (x[:, 1:], None, Failing()):
+                calls.add(network.predict, wrong)
+            for optimizer in (SGD, Momentum, Nesterov, AdaGrad, RMSprop, Adam):
+                update, grads = optimizer(1e-9).update, network.gradient(x, t)
+                calls.add(update, network.params, grads)
+                calls.add(update, network.params, grads[1:])
+                calls.add(update, network.params, [*grads[1:], grads[0]])
+                calls.add(update, network.params, None)
+    return calls
+
+
+@numbers_of_calls
+def test_layers_and_networks_leave_nothing_behind(backend, rng, calls, figure):
+    small, large = training(rng, 16, DTYPES), training(rng, 16384, DTYPES[:1])
+    objects, rss = run(calls, small, large, "layers")
+    figure(
+        f"{backend}: {calls} calls of layers, networks and optimizers, {small.failing / len(small.calls):.0%} of them "
+        f"failing, leave {objects} objects and {rss // 1024} KiB"
+    )
