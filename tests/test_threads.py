@@ -1,5 +1,7 @@
 """Several threads at one op, and several callers at once."""
 
+import contextlib
+import hashlib
 import multiprocessing
 import os
 import subprocess
@@ -69,6 +71,121 @@ def test_many_callers_get_what_one_gets(kernels, rng):
     for caller in callers:
         caller.join()
     assert right == [True] * len(x)
+
+
+def digest(result):
+    return [hashlib.sha1(np.ascontiguousarray(a)).digest() for a in as_tuple(result)]
+
+
+@pytest.mark.parametrize("rounds", [1, pytest.param(50, marks=pytest.mark.slow)])
+def test_eight_threads_get_what_one_gets(rng, rounds, figure):
+    """Every op on every backend, amid failing calls, while settings change and the cache is emptied."""
+    cases = [
+        (name, op.example(rng, shape, dtype))
+        for name, op in OPS.items()
+        for shape, dtype in (((30, 20), "float32"), ((30, 20), "float64"), ((3000, 100), "float64"))
+    ]
+    expected = {}
+    for name in fastnn.backends():
+        with fastnn.use_backend(name):
+            expected[name] = [digest(getattr(ops, op)(*args)) for op, args in cases]
+    before = fastnn.memory_stats()
+    right, done = [], []
+
+    def work(i):
+        backend = fastnn.backends()[i % len(fastnn.backends())]
+        with fastnn.use_backend(backend), fastnn.profile() as profile:
+            for k in range(rounds * len(cases)):
+                case = (k + 11 * i) % len(cases)
+                op, args = cases[case]
+                right.append(digest(getattr(ops, op)(*args)) == expected[backend][case])
+                with contextlib.suppress(TypeError):
+                    right.append(getattr(ops, op)(*args, out="no array") is None)
+        right.append(sum(time.calls for time in profile.times.values()) >= rounds * len(cases))
+        done.append(i)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    changes = 0
+    while any(thread.is_alive() for thread in threads):
+        changes += 1
+        fastnn.set_num_threads(1 + changes % 5)
+        fastnn.set_cache_limit((changes % 7) << 21)
+        fastnn.empty_cache()
+        threads[changes % 8].join(0.001)
+    fastnn.set_cache_limit(before["limit_bytes"])
+    assert sorted(done) == list(range(8)) and all(right)
+    assert fastnn.memory_stats()["allocated_bytes"] == before["allocated_bytes"]
+    figure(f"8 threads at once, {len(right)} results as with one, {changes} changes of settings meanwhile")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Windows has no fork, and macOS's own libraries do not bear one")
+@pytest.mark.parametrize("forks", [30, pytest.param(1000, marks=pytest.mark.slow)])
+def test_forks_amid_ops(forks, figure):
+    """Children compute, whatever threads of the parent were at when it forked."""
+    code = f"""
+import os
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+import signal, threading, time, warnings, numpy as np, fastnn
+from fastnn import ops
+warnings.simplefilter("ignore")  # of forks beside threads
+fastnn.set_num_threads(3)
+x = np.random.default_rng(0).standard_normal((600, 600))
+expected = ops.softmax(x)
+stop = threading.Event()
+def work(i):
+    n = 0
+    while not stop.is_set():
+        n += 1
+        y = ops.sigmoid(x[: 200 + 37 * (n % 10)]) if i else ops.softmax(x)
+        if n % 5 == 0:
+            fastnn.set_num_threads(2 + n % 3)
+            fastnn.set_cache_limit((n % 4) << 21)
+            fastnn.empty_cache()
+threads = [threading.Thread(target=work, args=(i,)) for i in range(3)]
+for thread in threads:
+    thread.start()
+good = 0
+for _ in range({forks}):
+    child = os.fork()
+    if not child:
+        signal.alarm(60)  # ends a child that hangs
+        y = [ops.softmax(x) for _ in range(3)]
+        fastnn.set_num_threads(4)
+        fastnn.empty_cache()
+        stats = fastnn.memory_stats()
+        os._exit(not (all((a == expected).all() for a in y) and stats["cached_bytes"] == stats["cached_blocks"] == 0))
+    good += os.waitpid(child, 0)[1] == 0
+stop.set()
+for thread in threads:
+    thread.join()
+print(good, (ops.softmax(x) == expected).all())
+"""
+    run = python(code)
+    assert run.stdout.split() == [str(forks), "True"], run.stdout + run.stderr
+    figure(f"{forks} forks amid ops of 3 threads, {forks} children computed")
+
+
+def test_a_program_ends_while_threads_are_at_work():
+    """Workers and callers are still busy, an array outlives the module, and exit handlers compute."""
+    code = """
+import atexit, sys, threading, time, numpy as np, fastnn
+from fastnn import ops
+fastnn.set_num_threads(3)
+x = np.ones((1000, 1000))
+sys.kept = ops.relu(x)
+def forever():
+    while True:
+        ops.softmax(x)
+for _ in range(3):
+    threading.Thread(target=forever, daemon=True).start()
+atexit.register(lambda: print(ops.softmax(x).sum().round(), sys.kept.sum(), flush=True))
+time.sleep(0.05)
+"""
+    for _ in range(3):
+        run = python(code)
+        assert (run.returncode, run.stdout.split(), run.stderr) == (0, ["1000.0", "1000000.0"], "")
 
 
 @pytest.mark.parametrize("start_method", ["fork", "spawn"], indirect=True)
