@@ -3,7 +3,7 @@
 Volume 1 of "Deep Learning from Scratch" reads ``layer.W``, ``layer.dW`` and gets fresh gradient arrays; volume 2 keeps
 ``layer.params`` and ``layer.grads``, lists whose arrays every backward writes in place.  Each class speaks both.
 
-A layer remembers its last forward for its backward, so one layer serves one thread at a time.
+A layer remembers its last forward for its backward, so layers are not to be shared between threads: each needs its own.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""The functional API: each op on whichever backend is active here and now."""
+"""The functional API: each op on whichever backend is active here and now.
+
+Ops keep nothing between calls, so they may be called from several threads at once, as long as no thread writes into an
+array that another one's op reads or writes.
+"""
 
 from __future__ import annotations
 
