@@ -240,7 +240,7 @@ def mnist(path: str | Path) -> Data:
     OSError
         A file cannot be opened.
     ValueError
-        A file is damaged, truncated or does not fit the others; it is named.
+        A file is damaged, truncated, unpacks to more than 1 GiB or does not fit the others; it is named.
 
     References
     ----------
@@ -304,11 +304,14 @@ def _idx(path: Path) -> Array:
             if not size:
                 raise ValueError(f"{path} says {shape}, which is empty")
             # In pieces: neither a header that claims too much nor a file that unpacks to too much takes the memory.
+            most = min(size, npz.MOST_UNPACKED) if path.suffix == ".gz" else size
             content = bytearray()
-            while len(content) <= size and (piece := file.read(1 << 20)):
+            while len(content) <= most and (piece := file.read(1 << 20)):
                 content += piece
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
+    if len(content) > most < size:
+        raise ValueError(f"{path} says {shape} and unpacks to more than {most} bytes")
     if len(content) != size:
         held = "more" if len(content) > size else len(content)
         raise ValueError(f"{path} says {shape}, {size} bytes, but holds {held}")

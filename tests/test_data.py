@@ -4,13 +4,17 @@ import gzip
 import io
 import math
 import os
+import pickle
 import struct
+import tracemalloc
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fastnn import data
+from fastnn import npz as npz_files
 
 NAMES = ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"]
 
@@ -256,12 +260,18 @@ def test_a_bad_array_in_an_npz_is_refused(tmp_path, arrays, stored):
         data.mnist(path)
 
 
-@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_no_change_of_an_npz_goes_unnoticed(tmp_path, arrays, method):
-    path = tmp_path / "mnist.npz"
+def zipped(path, arrays, method, *, first=None):
+    """An .npz file written member by member: `first` replaces what is stored as the first."""
     with zipfile.ZipFile(path, "w", method) as file:
         for name, array in zip(("x_train", "y_train", "x_test", "y_test"), arrays, strict=True):
-            file.writestr(name + ".npy", npy(array))
+            file.writestr(name + ".npy", first if first and name == "x_train" else npy(array))
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_no_change_of_an_npz_goes_unnoticed(tmp_path, arrays, method):
+    path = tmp_path / "mnist.npz"
+    zipped(path, arrays, method)
+    assert_holds(data.mnist(path), arrays)
     whole = path.read_bytes()
     for place in range(len(whole)):
         path.write_bytes(changed(whole, place))
@@ -271,6 +281,86 @@ def test_no_change_of_an_npz_goes_unnoticed(tmp_path, arrays, method):
             assert "mnist.npz" in str(error)
         else:
             assert_holds(read, arrays)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_methods_that_unpack_without_bounds_are_refused(tmp_path, arrays, method):
+    path = tmp_path / "mnist.npz"
+    zipped(path, arrays, method)
+    with pytest.raises(ValueError, match="mnist.npz cannot be read: x_train is compressed by a method"):
+        data.mnist(path)
+
+
+def peak_while_refused(path, match):
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=match):
+            data.mnist(path)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("shape", [(2**30,), (2**35, 2), (2**15, 28, 28)])
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_an_npz_that_claims_much_takes_no_memory(tmp_path, arrays, shape, method):
+    path = tmp_path / "mnist.npz"
+    zipped(path, arrays, method, first=claiming(shape))
+    assert peak_while_refused(path, rf"x_train says .* of uint8, {math.prod(shape)} bytes, but holds 72") < 1 << 20
+
+
+def claiming_to_unpack_to(size, path):
+    """The first member's size in the directory at the end, which is the one that is believed."""
+    content = path.read_bytes()
+    at = content.index(b"PK\x01\x02") + 24
+    path.write_bytes(content[:at] + struct.pack("<I", size) + content[at + 4 :])
+
+
+def test_a_member_that_unpacks_to_more_than_it_says_is_not_unpacked(tmp_path, arrays):
+    path = tmp_path / "mnist.npz"
+    zipped(path, arrays, zipfile.ZIP_DEFLATED, first=npy(np.zeros((1, 1 << 26), np.uint8)))
+    claiming_to_unpack_to(1000, path)
+    assert peak_while_refused(path, "mnist.npz cannot be read: .*CRC") < 1 << 20
+
+
+def test_what_unpacks_to_more_than_is_allowed_is_refused(tmp_path, folder, arrays, monkeypatch):
+    monkeypatch.setattr(npz_files, "MOST_UNPACKED", 1 << 20)
+    images = np.zeros((6, 1 << 22), np.uint8)
+    path = tmp_path / "mnist.npz"
+    zipped(path, arrays, zipfile.ZIP_DEFLATED, first=npy(images))
+    assert peak_while_refused(path, "x_train unpacks to 25165952 bytes, more than 1048576") < 1 << 20
+    claiming_to_unpack_to(2**32 - 2, path)
+    assert peak_while_refused(path, "x_train unpacks to 4294967294 bytes, more than 1048576") < 1 << 20
+    (folder / NAMES[0]).unlink()
+    (folder / (NAMES[0] + ".gz")).write_bytes(gzip.compress(idx(images)))
+    match = NAMES[0] + r".gz says \(6, 4194304\) and unpacks to more than 1048576 bytes"
+    assert peak_while_refused(folder, match) < images.nbytes / 3
+    (folder / (NAMES[0] + ".gz")).unlink()
+    # What takes as much room on the disk is another matter.
+    (folder / NAMES[0]).write_bytes(idx(images[:, : 1 << 18]))
+    (folder / NAMES[2]).write_bytes(idx(images[: len(arrays[2]), : 1 << 18]))
+    assert data.mnist(folder).x_train.shape == (6, 1 << 18)
+
+
+class Planted:
+    """Tells when it is unpickled."""
+
+    def __reduce__(self):
+        return Path.touch, (Path("unpickled"),)
+
+
+@pytest.mark.parametrize("stored", [npy(np.array([Planted()], object)), pickle.dumps(Planted())])
+def test_no_pickle_is_loaded(tmp_path, arrays, stored, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "mnist.npz"
+    zipped(path, arrays, zipfile.ZIP_STORED, first=stored)
+    with pytest.raises(ValueError, match="mnist.npz cannot be read"):
+        data.mnist(path)
+    with pytest.raises(ValueError, match="mnist.npz cannot be read"):
+        npz_files.read(path, ["x_train"])
+    assert not Path("unpickled").exists()
+    pickle.loads(pickle.dumps(Planted()))
+    assert Path("unpickled").exists()
 
 
 def test_other_paths_are_refused(tmp_path):

@@ -614,7 +614,7 @@ def test_files_that_are_refused(tmp_path):
     for changed, error, match in (
         ({"W2": np.ones((5, 4))}, ValueError, r"W2 has shape \(5, 4\), but the network's has shape \(5, 3\)"),
         ({"b2": np.ones((1, 3))}, ValueError, r"b2 has shape \(1, 3\)"),
-        ({"b2": np.array([None, 1, {}], object)}, ValueError, "net.npz cannot be read: .*allow_pickle"),
+        ({"b2": np.array([None, 1, {}], object)}, ValueError, "net.npz cannot be read: b2 holds Python objects"),
         ({"b2": np.ones(3, np.complex128)}, TypeError, "b2 is of dtype complex128"),
         ({"b2": np.ones(3, np.longdouble)}, TypeError, "b2 is of dtype float128|b2 is of dtype longdouble"),
         ({"b2": np.array(["a"] * 3)}, TypeError, "b2 is of dtype <U1"),
