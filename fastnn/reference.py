@@ -1036,9 +1036,8 @@ def adam(
 
 def _step_results(results: tuple[Array, ...], state: tuple[Array, ...], dp: Array, out: Any) -> Any:
     given = arguments.step_outputs(out, state, dp)
-    return tuple(
-        _result(np.asarray(result, state[0].dtype), array) for result, array in zip(results, given, strict=True)
-    )
+    dtype = state[0].dtype.newbyteorder("=")
+    return tuple(_result(np.asarray(result, dtype), array) for result, array in zip(results, given, strict=True))
 
 
 def _result(result: Array, out: Array | None, *inputs: Array) -> Array:

@@ -222,6 +222,34 @@ def test_arguments_are_unchanged(kernels, rng, op, dtype):
         np.testing.assert_array_equal(a, b, strict=True)
 
 
+@every_dtype
+@pytest.mark.parametrize("size", [3, 40])
+def test_products_that_overflow_raise_no_warning(module, dtype, size):
+    large, b = np.full((size, size), np.finfo(dtype).max, dtype), np.zeros(size, dtype)
+    for matrix in (large, np.repeat(large, 2, axis=1)[:, ::2], large.astype(large.dtype.newbyteorder())):
+        with np.errstate(all="raise"):
+            assert np.isinf(module.affine(matrix, matrix, b)).all()
+            assert np.isinf(module.affine_backward(matrix, matrix, matrix)[1]).all()
+            module.mlp_gradient(matrix, np.zeros(size, int), matrix, b)
+
+
+def test_the_gradient_of_a_single_number_is_a_scalar(module):
+    W = np.arange(1.0, 8.0).reshape(1, 7)
+    dx, dW, _ = module.affine_backward(np.ones(7), 2.0, W)
+    assert type(dx) is np.float64 and dx == 28 and dW.shape == (1, 7)
+
+
+@pytest.mark.parametrize("name", STEPS)
+@every_dtype
+def test_a_step_gives_native_byte_order(module, rng, name, dtype):
+    op = OPS[name]
+    args = op.example(rng, (4, 5), dtype)
+    swapped = [a.astype(a.dtype.newbyteorder()) if isinstance(a, np.ndarray) else a for a in args]
+    for result, expected in zip(as_tuple(run(module, op, swapped)), as_tuple(run(module, op, args)), strict=True):
+        np.testing.assert_array_equal(result, expected, strict=True)
+        assert result.dtype.isnative
+
+
 # ---------------------------------------------------------------- out=
 
 WITH_OUT = [op for op in OPS.values() if "out" in inspect.signature(getattr(reference, op.name)).parameters]

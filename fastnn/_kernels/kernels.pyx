@@ -11,12 +11,15 @@
     which costs more to let go than it gives; LONG ones without it; still larger ones by several threads.
 """
 
+from cpython.contextvars cimport PyContext_Copy, PyContext_Enter, PyContext_Exit
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.math cimport INFINITY, pow, sqrt
 from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
 cimport numpy as cnp
+
+import contextvars
 
 import numpy as np
 
@@ -934,6 +937,11 @@ cdef inline cnp.ndarray as_matrix(cnp.ndarray x, Py_ssize_t N, Py_ssize_t K):
     return x if cnp.PyArray_NDIM(x) == 2 else x.reshape(N, K)
 
 
+# In which NumPy says nothing of an overflow.
+cdef object without_warnings = contextvars.Context()
+without_warnings.run(np.seterr, all="ignore")
+
+
 cdef cnp.ndarray product(cnp.ndarray a, cnp.ndarray b, object out):
     """a b, in `out` if it is given, an array of whatever shape and the right size."""
     cdef cnp.npy_intp[2] shape
@@ -943,7 +951,13 @@ cdef cnp.ndarray product(cnp.ndarray a, cnp.ndarray b, object out):
         y = empty(2, shape, cnp.PyArray_TYPE(a))
     else:
         y = as_matrix(out if PyArray_CheckExact(out) else np.ndarray.view(out, np.ndarray), shape[0], shape[1])
-    PyArray_MatrixProduct2(a, b, y)
+    # Copying a context takes a tenth of the time that np.errstate does.
+    cdef object context = PyContext_Copy(without_warnings)
+    PyContext_Enter(context)
+    try:
+        PyArray_MatrixProduct2(a, b, y)
+    finally:
+        PyContext_Exit(context)
     return y
 
 
@@ -1001,7 +1015,7 @@ def affine_backward(dout, x, W, *, out=None):
     sum_rows(d, db)
     gradient = product(d, cnp.PyArray_Transpose(w, NULL), dx)
     if dx is None:
-        dx = gradient if is_plain else gradient.reshape(x.shape)
+        dx = gradient if is_plain else given_back(gradient.reshape(x.shape), None)
     weights_gradient = product(cnp.PyArray_Transpose(a, NULL), d, dW)
     return dx, weights_gradient if dW is None else dW, db
 
