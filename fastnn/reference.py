@@ -81,7 +81,7 @@ def relu_with_mask(x: npt.ArrayLike, *, out: Array | None = None) -> tuple[Array
     """
     x = arguments.numeric("x", x)
     mask = x <= 0
-    return _result(np.where(mask, 0, x), out, x), mask
+    return _result(np.where(mask, 0, x), out, x), _result(mask, None)
 
 
 def relu_backward(dout: npt.ArrayLike, mask: npt.ArrayLike, *, out: Array | None = None) -> Array:
@@ -462,7 +462,7 @@ def sigmoid_cross_entropy(
             # 1 - y would have lost the digits of a small probability.
             of_1, of_0 = -np.log(_wide(y + eps)), -np.log(_wide(sigmoid(-_floating(x)) + eps))
         terms = np.where(wide == 0, 0, wide * of_1) + np.where(wide == 1, 0, (1 - wide) * of_0)
-    loss = (_wide_sum(terms) / x.size).astype(np.result_type(y, t))
+        loss = (_wide_sum(terms) / x.size).astype(np.result_type(y, t))
     if out is not None:
         arguments.clear_of(arguments.output(out, y.shape, y.dtype, x), "t", t)
     return loss[()], _result(y, out, x)
@@ -532,7 +532,7 @@ def mean_squared_error(y: npt.ArrayLike, t: npt.ArrayLike) -> Any:
     with np.errstate(all="ignore"):
         difference = _difference(y, t)
         loss = 0.5 * _wide_sum(_wide(difference) ** 2) / y.size
-    return loss.astype(difference.dtype)[()]
+        return loss.astype(difference.dtype)[()]
 
 
 def mean_squared_error_backward(

@@ -233,6 +233,21 @@ def test_products_that_overflow_raise_no_warning(module, dtype, size):
             module.mlp_gradient(matrix, np.zeros(size, int), matrix, b)
 
 
+def test_losses_that_overflow_raise_no_warning(module):
+    large, zero = np.full(4, np.finfo(np.float32).max), np.zeros(4, np.float32)
+    with np.errstate(all="raise"):
+        assert module.mean_squared_error(large, zero) == np.inf
+        assert module.sigmoid_cross_entropy(large, zero, eps=0)[0] > 1e38
+
+
+@pytest.mark.parametrize("shape", [(3,), (4, 3), (2, 3, 4)])
+def test_a_mask_is_contiguous(module, rng, shape):
+    x = np.asfortranarray(rng.standard_normal(shape))
+    mask = module.relu_with_mask(x)[1]
+    np.testing.assert_array_equal(mask, x <= 0)
+    assert mask.flags.c_contiguous and mask.dtype == bool
+
+
 def test_the_gradient_of_a_single_number_is_a_scalar(module):
     W = np.arange(1.0, 8.0).reshape(1, 7)
     dx, dW, _ = module.affine_backward(np.ones(7), 2.0, W)
