@@ -3,12 +3,19 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 import fastnn
 from fastnn import backends as usable_backends
 from fastnn.backends import load
 
+SLOW = [HealthCheck.too_slow]  # which a busy machine is
 COMPILED = [name for name in usable_backends() if name != "reference"]
+
+# The number of examples is that of each test.  pytest --hypothesis-profile=nightly chooses the longer one.
+settings.register_profile("suite", max_examples=50, derandomize=True, deadline=None, suppress_health_check=SLOW)
+settings.register_profile("nightly", max_examples=4000, print_blob=True, deadline=None, suppress_health_check=SLOW)
+settings.load_profile("suite")
 
 
 @pytest.fixture

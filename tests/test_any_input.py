@@ -1,0 +1,744 @@
+"""Any input at all: every backend and the reference give the same value or the same exception, and change nothing.
+
+A case is a call of an op or of a layer that would go well, with the arguments that the op table makes, and up to three
+changes to it: another dtype, layout, shape, value, kind of labels or number, something that is no array, an `out`.  It
+is only a description, from which each backend gets arguments of its own that lie in memory in the same way.
+
+    pytest tests/test_any_input.py --hypothesis-profile=nightly
+"""
+
+import inspect
+import re
+import warnings
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import fastnn
+from fastnn import Sequential, layers, ops, reference
+from fastnn.optable import OPS, Op, as_tuple, ulps
+
+# ---------------------------------------------------------------- what is called
+
+RELU, AFFINE, LABELLED = OPS["relu"].example, OPS["affine"].example, OPS["softmax_cross_entropy"].example
+
+
+def with_dout(example, of=0):
+    """Arguments of a layer's forward, and a gradient in the shape of one of them."""
+
+    def changed(rng, shape, dtype):
+        args = example(rng, shape, dtype)
+        return *args, rng.standard_normal(args[of].shape).astype(dtype)
+
+    return changed
+
+
+def affine_example(rng, shape, dtype):
+    x, W, b = AFFINE(rng, shape, dtype)
+    return x, W, b, rng.standard_normal((*shape[:-1], 7)).astype(dtype)
+
+
+def forward_and_backward(layer, *args, dout):
+    return layer.forward(*args), layer.backward(dout)
+
+
+def relu_layer(x, dout):
+    return forward_and_backward(layers.Relu(), x, dout=dout)
+
+
+def sigmoid_layer(x, dout):
+    return forward_and_backward(layers.Sigmoid(), x, dout=dout)
+
+
+def softmax_layer(x, dout):
+    return forward_and_backward(layers.Softmax(), x, dout=dout)
+
+
+def affine_layer(x, W, b, dout, *, into_buffers=False):
+    layer = layers.Affine(W, b)
+    y = layer.forward(x)
+    if into_buffers is True:
+        layer.grads  # noqa: B018, which makes the buffers
+    return y, layer.backward(dout), layer.dW, layer.db
+
+
+def cross_entropy_layer(y, t, dout=1.0, *, eps=1e-7):
+    return forward_and_backward(layers.CrossEntropyError(eps=eps), y, t, dout=dout)
+
+
+def softmax_with_loss_layer(x, t, dout=1.0, *, eps=1e-7, from_logits=True):
+    return forward_and_backward(layers.SoftmaxWithLoss(eps=eps, from_logits=from_logits), x, t, dout=dout)
+
+
+def sigmoid_with_loss_layer(x, t, dout=1.0, *, eps=1e-7):
+    return forward_and_backward(layers.SigmoidWithLoss(eps=eps), x, t, dout=dout)
+
+
+def identity_with_loss_layer(x, t, dout=1.0):
+    return forward_and_backward(layers.IdentityWithLoss(), x, t, dout=dout)
+
+
+def network(x, t, W1, b1, W2, b2, *, activation="relu", loss="softmax"):
+    between = {"relu": layers.Relu, "sigmoid": layers.Sigmoid}[activation]
+    end = {"softmax": layers.SoftmaxWithLoss, "sigmoid": layers.SigmoidWithLoss, "identity": layers.IdentityWithLoss}
+    net = Sequential([layers.Affine(W1, b1), between(), layers.Affine(W2, b2)], end[loss]())
+    value, grads = net.loss_and_gradient(x, t)
+    return net.loss(x, t), value, *grads
+
+
+# Rows like those of the op table: the figures are what the ops inside make of each other's.
+LAYERS = {
+    function: Op(function.__name__, example, ulp)
+    for function, example, ulp in (
+        (relu_layer, with_dout(RELU), 0),
+        (sigmoid_layer, with_dout(RELU), 8),
+        (softmax_layer, with_dout(RELU), 16),
+        (affine_layer, affine_example, 1),
+        (cross_entropy_layer, OPS["cross_entropy_error"].example, 4),
+        (softmax_with_loss_layer, LABELLED, 8),
+        (sigmoid_with_loss_layer, OPS["sigmoid_cross_entropy"].example, 8),
+        (identity_with_loss_layer, OPS["mean_squared_error"].example, 1),
+        (network, OPS["mlp_gradient"].example, 64),
+    )
+}
+CALLS = {op.name: (getattr(ops, op.name), op) for op in OPS.values()} | {
+    op.name: (function, op) for function, op in LAYERS.items()
+}
+
+# ---------------------------------------------------------------- changes of an argument
+
+DTYPES = ["f2", "f4", "f8", "g", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "?", ">f4", ">f8", ">f2", ">i4"]
+NO_NUMBERS = ["c8", "c16", "O", "U3", "S3", "m8[s]", "M8[s]", "V4", "f4,i2"]
+
+
+def as_dtype(dtype, a, rng):
+    return np.zeros(a.shape, dtype) if np.dtype(dtype).kind in "VmM" else a.astype(dtype)
+
+
+class Subclass(np.ndarray):
+    pass
+
+
+class ArrayLike:
+    def __init__(self, array):
+        self.array = array
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.array, dtype)
+
+
+class Failing:
+    def __array__(self, dtype=None, copy=None):
+        raise ZeroDivisionError("no array")
+
+
+def strided(a, rng):
+    spread = np.repeat(a, 2, axis=-1) if a.ndim else np.repeat(a, 2)
+    return spread[..., ::2] if a.ndim else spread[:1].reshape(())
+
+
+def unaligned(a, rng):
+    memory = np.zeros(a.nbytes + 1, np.uint8)[1:]
+    moved = memory.view(a.dtype).reshape(a.shape)
+    moved[...] = a
+    return moved
+
+
+def read_only(a, rng):
+    a = a.copy()
+    a.flags.writeable = False
+    return a
+
+
+def inside(a, rng):
+    """Contiguous, in the midst of other memory."""
+    memory = np.zeros(a.size + 10, a.dtype)
+    memory[3 : 3 + a.size] = a.reshape(-1)
+    return memory[3 : 3 + a.size].reshape(a.shape)
+
+
+def ragged(a, rng):
+    return [a.tolist(), [a.tolist()]]
+
+
+LAYOUTS = {
+    "fortran": lambda a, rng: np.asfortranarray(a) if a.ndim else a,
+    "reversed": lambda a, rng: np.flip(np.flip(a).copy()),
+    "strided": strided,
+    "rows apart": lambda a, rng: np.repeat(a, 2, axis=0)[::2] if a.ndim else a,
+    "axes swapped": lambda a, rng: np.swapaxes(np.swapaxes(a, 0, -1).copy(), 0, -1) if a.ndim else a,
+    "broadcast": lambda a, rng: np.broadcast_to(a[:1], a.shape) if a.ndim and len(a) else a,
+    "broadcast from one": lambda a, rng: np.broadcast_to(a.reshape(-1)[0], a.shape) if a.size else a,
+    "unaligned": unaligned,
+    "read-only": read_only,
+    "inside": inside,
+    "byte-swapped": lambda a, rng: a.astype(a.dtype.newbyteorder()),
+}
+KINDS = {
+    "subclass": lambda a, rng: a.view(Subclass),
+    "matrix": lambda a, rng: np.asmatrix(a) if a.ndim == 2 else a,
+    "masked": lambda a, rng: np.ma.masked_array(a, np.zeros(a.shape, bool)),
+    "list": lambda a, rng: a.tolist(),
+    "tuple": lambda a, rng: tuple(a.tolist()) if a.ndim else a,
+    "memoryview": lambda a, rng: memoryview(np.ascontiguousarray(a)) if a.dtype.kind in "iuf" else a,
+    "array-like": lambda a, rng: ArrayLike(a),
+    "failing": lambda a, rng: Failing(),
+    "ragged": ragged,
+    "one number": lambda a, rng: a.reshape(-1)[0] if a.size else a,
+    "None": lambda a, rng: None,
+    "text": lambda a, rng: "text",
+    "dict": lambda a, rng: {},
+    "type": lambda a, rng: float,
+}
+SHAPES = {
+    "no dimensions": lambda a, rng: np.array(a.reshape(-1)[0] if a.size else 0, a.dtype),
+    "one axis more at the end": lambda a, rng: a[..., np.newaxis],
+    "one axis more in front": lambda a, rng: a[np.newaxis],
+    "one axis less at the end": lambda a, rng: a[..., 0] if a.ndim and a.shape[-1] else a,
+    "one axis less in front": lambda a, rng: a[0] if a.ndim and len(a) else a,
+    "flat": lambda a, rng: a.reshape(-1),
+    "transposed": lambda a, rng: a.T,
+    "a row less": lambda a, rng: a[1:] if a.ndim else a,
+    "a column less": lambda a, rng: a[..., 1:].copy() if a.ndim else a,
+    "a row more": lambda a, rng: np.concatenate([a, a[:1]]) if a.ndim else a,
+    "twice": lambda a, rng: np.stack([a, a]),
+    "no rows": lambda a, rng: a[:0] if a.ndim else a,
+    "no columns": lambda a, rng: a[..., :0] if a.ndim else a,
+    "one row": lambda a, rng: a[:1] if a.ndim else a,
+    "one column": lambda a, rng: a[..., :1] if a.ndim else a,
+    "five dimensions": lambda a, rng: a.reshape((1,) * (5 - a.ndim) + a.shape),
+}
+
+
+def sprinkled(values, a, rng):
+    """The values in random places; all of them, if a is to have none of its own."""
+    if a.dtype.kind != "f":
+        return a
+    a = a.copy()
+    info = np.finfo(a.dtype)
+    known = {name: getattr(info, name) for name in ("max", "tiny", "smallest_subnormal", "eps")}
+    known["root"] = info.max**0.5
+    chosen = np.array([known.get(v, v) for v in values], a.dtype)
+    where = rng.random(a.shape) < rng.choice([0.1, 0.5, 1.1])
+    return np.where(where, rng.choice(chosen, a.shape) * rng.choice(np.array([1, -1], a.dtype), a.shape), a)
+
+
+VALUES = {
+    "zeros": partial(sprinkled, [0.0]),
+    "NaN": partial(sprinkled, [np.nan]),
+    "infinite": partial(sprinkled, [np.inf]),
+    "subnormal": partial(sprinkled, ["smallest_subnormal", "tiny"]),
+    "small": partial(sprinkled, ["tiny", "eps", 1e-7]),
+    "largest": partial(sprinkled, ["max"]),
+    "large": partial(sprinkled, ["root", 1e4, 100, 700]),
+    "every kind": partial(
+        sprinkled, [0, 1, 20, 88, 104, 710, 745, np.nan, np.inf, "max", "tiny", "smallest_subnormal", "eps"]
+    ),
+}
+LABELS = {
+    "too large": lambda t, rng, classes: t + (rng.random(t.shape) < rng.choice([0.3, 1.1])) * classes,
+    "negative": lambda t, rng, classes: t - (rng.random(t.shape) < rng.choice([0.3, 1.1])) * (classes + 1),
+    "far away": lambda t, rng, classes: t + (rng.random(t.shape) < rng.choice([0.3, 1.1])) * 2**40,
+    "float labels": lambda t, rng, classes: t.astype(rng.choice(["f2", "f4", "f8"])),
+    "narrow labels": lambda t, rng, classes: t.astype(rng.choice(["i1", "u1", "i2", "u2", "u4", "i4", "u8", ">i8"])),
+    "a column": lambda t, rng, classes: t[..., np.newaxis],
+    "a narrow column": lambda t, rng, classes: t[..., np.newaxis].astype(rng.choice(["i1", "u1", "i4"])),
+    "a column of floats": lambda t, rng, classes: t[..., np.newaxis].astype("f8"),
+    "one-hot": lambda t, rng, classes: np.eye(classes, dtype=rng.choice(["i8", "u1", "f4", "f8"]))[t % classes],
+    "soft": lambda t, rng, classes: rng.random((*t.shape, classes)),
+    "soft float32": lambda t, rng, classes: rng.random((*t.shape, classes), np.float32),
+    "soft float16": lambda t, rng, classes: rng.random((*t.shape, classes)).astype("f2"),
+    "no probabilities": lambda t, rng, classes: rng.standard_normal((*t.shape, classes)) * 2,
+    "binary": lambda t, rng, classes: (t % 2).astype(rng.choice(["?", "u1", "f4", "f8"])),
+    "between": lambda t, rng, classes: rng.random(t.shape).astype(rng.choice(["f2", "f4", "f8"])),
+}  # fmt: skip
+
+ON_ARRAYS = {
+    **{f"dtype {dtype}": partial(as_dtype, dtype) for dtype in [*DTYPES, *NO_NUMBERS]},
+    **LAYOUTS,
+    **KINDS,
+    **SHAPES,
+    **VALUES,
+}
+NUMBERS = {
+    repr(value): value
+    for value in (
+        0, 1, -1, 3, True, 2**63, 10**400, -(10**400), 0.0, -0.0, 0.5, -0.5, 1.0, 2.5, 1e-320, 1e-40, 1e-7, 1e39, 1e300,
+        1.7e308, np.nan, np.inf, -np.inf, np.float16(0.5), np.float32(0.25), np.float32(np.inf), np.float64(0.1),
+        np.float64(np.nan), np.longdouble(0.5), np.longdouble("1e4000"), np.int8(1), np.uint8(2), np.uint64(2**63),
+        np.bool_(True), np.array(0.5), np.array(1), np.array(0.5, "f4"), np.array([0.5]), np.array([[2.0]]), [0.5],
+        "1", b"1", None, 1j, np.complex64(1), (1.0,), {}, float,
+    )
+}  # fmt: skip
+OPTIONS = {
+    "eps": [1e-7, 0.0, 0.01],
+    "dout": [1.0, 0.3, -2.0],
+    "volume": [1, 1, 2],
+    "activation": ["relu", "relu", "sigmoid"],
+    "loss": ["softmax", "sigmoid", "identity"],
+    "from_logits": [True, True, False],
+    "into_buffers": [False, False, True],
+}
+NAMES = {repr(name): name for name in ("relu", "sigmoid", "softmax", "identity", "tanh", "", None, b"relu", 1)}
+
+# ---------------------------------------------------------------- changes of `out`
+
+OUTS = {
+    "right": lambda y, rng: y,
+    "inside": inside,
+    "strided": strided,
+    "fortran": LAYOUTS["fortran"],
+    "reversed": LAYOUTS["reversed"],
+    "broadcast": LAYOUTS["broadcast"],
+    "read-only": read_only,
+    "unaligned": unaligned,
+    "byte-swapped": LAYOUTS["byte-swapped"],
+    "float32": lambda y, rng: y.astype("f4"),
+    "float64": lambda y, rng: y.astype("f8"),
+    "float16": lambda y, rng: y.astype("f2"),
+    "integers": lambda y, rng: y.astype("i8"),
+    "objects": lambda y, rng: y.astype("O"),
+    "subclass": lambda y, rng: y.view(Subclass),
+    "masked": KINDS["masked"],
+    "matrix": KINDS["matrix"],
+    "list": lambda y, rng: y.tolist(),
+    "text": lambda y, rng: "out",
+    "a number": lambda y, rng: 1.0,
+    **{name: SHAPES[name] for name in ("one axis more at the end", "flat", "transposed", "a row less", "a row more")},
+    "no dimensions": SHAPES["no dimensions"],
+}
+
+
+def beside(y, a, rng):
+    """y and a in one piece of memory: apart, next to each other, or one upon the other."""
+    memory = np.zeros(2 * (a.nbytes + y.nbytes) + 64, np.uint8)
+    step = max(a.itemsize, y.itemsize)
+    first, second = (16 * step * rng.integers(0, 2, 2)) // 16
+    place = rng.choice([first, first + step, first + a.nbytes // step * step, first + (a.nbytes // step + 1) * step])
+    return (
+        memory[place : place + y.nbytes].view(y.dtype).reshape(y.shape),
+        memory[second : second + a.nbytes].view(a.dtype).reshape(a.shape),
+    )
+
+
+def between(y, a, rng):
+    """a is every second element of the memory in which y lies too."""
+    count = 2 * max(a.size, -(-y.nbytes // a.itemsize)) + 4
+    memory = np.zeros(count, a.dtype)
+    first = int(rng.integers(0, 3))
+    out = memory.view(np.uint8)[first * a.itemsize :][: y.nbytes]
+    return out.view(y.dtype).reshape(y.shape), memory[: 2 * a.size : 2].reshape(a.shape)
+
+
+def backwards(y, a, rng):
+    """a reads y's memory from the end."""
+    out, moved = between(y, a, rng)
+    if y.size != a.size or y.dtype != a.dtype:
+        return out, moved
+    return y, y.reshape(-1)[::-1].reshape(a.shape)
+
+
+def the_same(y, a, rng):
+    return (y, y) if y.shape == a.shape and y.dtype == a.dtype else beside(y, a, rng)
+
+
+def a_view(y, a, rng):
+    out, _ = the_same(y, a, rng)
+    return out, out[...] if out.shape == a.shape else a
+
+
+def overlapping(outs):
+    first, *others = outs
+    return first, *(first.reshape(-1)[: y.size].reshape(y.shape) if y.size <= first.size else y for y in others)
+
+
+ALIASES = {"the same": the_same, "a view": a_view, "beside": beside, "between": between, "backwards": backwards}
+TUPLES = {
+    "bare": lambda outs: outs[0],
+    "in a tuple": lambda outs: (outs[0],),
+    "too many": lambda outs: (*outs, None),
+    "too few": lambda outs: outs[:-1],
+    "in a list": lambda outs: list(outs),
+    "one twice": lambda outs: (outs[0],) * len(outs),
+    "only one": lambda outs: (*(None,) * (len(outs) - 1), outs[-1]),
+    "overlapping": overlapping,
+}  # fmt: skip
+
+# ---------------------------------------------------------------- cases
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    changes: tuple[tuple[str, str], ...]  # of which argument, which
+    out: tuple[str, ...]  # (kind,) or, for one that lies upon an argument, (kind, argument)
+    seed: int
+
+
+def required(name):
+    """The names of the positional arguments that the op table makes."""
+    parameters = inspect.signature(CALLS[name][0]).parameters.values()
+    names = [p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    return names + [f"params[{i}]" for i in range(4) if any(p.kind is p.VAR_POSITIONAL for p in parameters)]
+
+
+def usual(name):
+    """Arguments by name, the optional ones too."""
+    function, op = CALLS[name]
+    values = {p.name: p.default for p in inspect.signature(function).parameters.values() if p.default is not p.empty}
+    return dict(zip(required(name), op.example(np.random.default_rng(0), (2, 3), "f8"), strict=True)) | values
+
+
+def changes_of(name):
+    """What may be changed: pairs of an argument and the name of a change."""
+    values = usual(name)
+    values.pop("out", None)
+    for argument, value in values.items():
+        if isinstance(value, np.ndarray):
+            # More of those that do not make it another call than the one whose loops are to be tried.
+            yield from ((argument, change) for change in [*ON_ARRAYS, *2 * [*LAYOUTS, *VALUES]])
+            if argument == "t":
+                yield from ((argument, change) for change in 4 * [*LABELS])
+            elif argument != next(iter(values)):
+                yield argument, "the first argument"
+        elif isinstance(value, str):
+            yield from ((argument, change) for change in NAMES)
+        else:
+            yield from ((argument, change) for change in NUMBERS)
+
+
+def outs_of(name):
+    values = usual(name)
+    if "out" not in values:
+        return [()]
+    arrays = [argument for argument, value in values.items() if isinstance(value, np.ndarray)]
+    given = [(kind,) for kind in (*OUTS, *TUPLES)] + 3 * [(kind, argument) for kind in ALIASES for argument in arrays]
+    return [(), *[("right",)] * (len(given) // 4), *given]
+
+
+SOME = [(3,), (4, 3), (1, 1), (5, 1), (1, 6), (2, 3, 4), (7,), (2, 1, 3, 2), (1,), (40,), (3, 17), (9, 33), (2, 8, 8)]
+ODD = [(), (0,), (0, 3), (3, 0), (0, 0), (2, 0, 3), (1, 1, 1, 1), (65, 9), (130, 257)]
+
+
+def cases(name):
+    return st.builds(
+        Case,
+        name=st.just(name),
+        shape=st.sampled_from(SOME * 3 + ODD),
+        dtype=st.sampled_from(["f8", "f4"] * 5 + ["f2", "g"]),
+        changes=st.lists(st.sampled_from([*changes_of(name)]), max_size=3, unique=True).map(tuple),
+        out=st.just(()) | st.sampled_from(outs_of(name)),
+        seed=st.integers(0, 2**32 - 1),
+    )
+
+
+def example(case, rng):
+    """The arguments as the op table makes them, also where it makes none: of no dimensions or no columns."""
+    op, shape = CALLS[case.name][1], case.shape
+    try:
+        return op.example(rng, shape, case.dtype)
+    except (IndexError, ValueError):
+        made = op.example(rng, (*shape[:-1], 1), case.dtype)
+        return [a[..., :0] if shape and np.shape(a) == (*shape[:-1], 1) else a for a in made]
+
+
+def arguments_of(case, rng):
+    names = required(case.name)
+    values = dict(zip(names, example(case, rng), strict=True))
+    parameters = inspect.signature(CALLS[case.name][0]).parameters
+    options = [option for option in OPTIONS if option in parameters and option not in names]
+    values |= {option: OPTIONS[option][rng.integers(3)] for option in options}
+    classes = 5 if "loss" in options else max((*case.shape, 1)[-1:])
+    if values.get("loss") in ("sigmoid", "identity"):
+        values["t"] = rng.random((*case.shape[:-1], classes)).astype(case.dtype)
+    for argument, change in case.changes:
+        if change in NUMBERS:
+            values[argument] = NUMBERS[change]
+        elif change in NAMES:
+            values[argument] = NAMES[change]
+        elif change == "the first argument":
+            values[argument] = values[names[0]]
+        elif isinstance(a := values[argument], (np.ndarray, np.generic)) and a.dtype.kind in "biuf":
+            a = np.asarray(a)
+            if change in ON_ARRAYS:
+                values[argument] = ON_ARRAYS[change](a, rng)
+            else:
+                labels = a if a.dtype.kind in "iu" else np.zeros(a.shape, int)
+                values[argument] = LABELS[change](labels, rng, max(classes, 1))
+    return values
+
+
+def outs_for(case, likes, values, rng):
+    """`out` for results like these; an argument that shares its memory is put there."""
+    outs = [np.full_like(y, 7) for y in likes]
+    kind, *argument = case.out
+    if kind in TUPLES:
+        return TUPLES[kind](tuple(outs))
+    for i in rng.permutation(len(outs))[: rng.integers(1, len(outs) + 1)]:
+        if not argument:
+            outs[i] = OUTS[kind](outs[i], rng)
+        elif isinstance(a := values[argument[0]], np.ndarray) and a.dtype.kind in "biuf" and a.size:
+            outs[i], values[argument[0]] = ALIASES[kind](outs[i], a, rng)
+            if values[argument[0]] is not a:
+                values[argument[0]][...] = a
+            break
+    if len(outs) > 1 and rng.random() < 0.3:
+        outs[rng.integers(len(outs))] = None
+    return tuple(outs) if CALLS[case.name][1].outs > 1 else outs[0]
+
+
+def received(op, results):
+    """Those of the results that `out` receives."""
+    if op.outs > 1:
+        return results[-op.outs :]
+    return (next((r for r in results if isinstance(r, np.ndarray)), results[0]),)
+
+
+# ---------------------------------------------------------------- a call and what came of it
+
+
+def root(a):
+    while isinstance(a.base, np.ndarray):
+        a = a.base
+    return a
+
+
+def arrays_in(values):
+    for value in values:
+        if isinstance(value, (ArrayLike, memoryview)):
+            yield np.asarray(value.array if isinstance(value, ArrayLike) else value)
+        elif isinstance(value, np.ndarray):
+            yield value
+
+
+def contents(values):
+    return [root(a).tobytes() for a in arrays_in(values)], [repr(v) for v in values if isinstance(v, (list, tuple))]
+
+
+class Outcome:
+    """A call of a case on a backend."""
+
+    def __init__(self, case, backend, likes=None):
+        function, self.op = CALLS[case.name]
+        rng = np.random.default_rng(case.seed)
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            self.values = arguments_of(case, rng)
+            if likes:
+                self.values["out"] = outs_for(case, likes, self.values, rng)
+        positional = required(case.name)
+        args = [self.values[name] for name in positional]
+        kwargs = {name: value for name, value in self.values.items() if name not in positional}
+        outs = [out for out in as_tuple(self.values.get("out")) if isinstance(out, np.ndarray)]
+        everything = [*args, *kwargs.values(), *outs]
+        before, outs_before = contents(everything), [out.copy() for out in outs]
+
+        self.results, self.error, self.handed_over = None, None, False
+        token = reference.handed_over.set(lambda name: setattr(self, "handed_over", True))
+        with warnings.catch_warnings(record=True) as seen, fastnn.use_backend(backend):
+            warnings.simplefilter("always")
+            try:
+                self.results = as_tuple(function(*args, **kwargs))
+            except Exception as error:
+                self.error = error
+        reference.handed_over.reset(token)
+        self.warnings = sorted({w.category.__name__ for w in seen})
+
+        if self.results is not None:
+            self.check_results(case, args, outs)
+            self.results = tuple(r.copy() if isinstance(r, np.ndarray) else r for r in self.results)
+            for out, value in zip(outs, outs_before, strict=True):
+                out[...] = value
+        assert contents(everything) == before, f"an argument was changed on {backend}"
+
+    def check_results(self, case, args, outs):
+        given = self.values.get("out")
+        if given is not None:
+            for result, out in zip(received(self.op, self.results), as_tuple(given), strict=True):
+                assert out is None or result is out, "the result is not out"
+        for result in self.results:
+            if isinstance(result, np.ndarray) and not any(result is out for out in outs):
+                assert result.flags.writeable and (result.flags.c_contiguous or case.name not in OPS)
+                for a in arrays_in([*args, *outs]):
+                    assert not np.may_share_memory(result, root(a)), "a result shares memory with an argument"
+
+
+# ---------------------------------------------------------------- how far values may be apart
+
+# For a sum the sum of the terms' sizes: the unit in the last place is taken of that where it is larger than the result,
+# and where it leaves the range of the dtype the order of the sum decides what overflows.  Longer doubles hold it.
+LARGE = np.longdouble
+
+
+def sizes(*arrays):
+    return (np.abs(np.asarray(a).astype(LARGE)) for a in arrays)
+
+
+def rows_of(x, width):
+    return x.reshape(-1, width) if x.size else np.zeros((1, width), LARGE)
+
+
+def as_targets(y, t):
+    """Class indices as one-hot rows."""
+    y, t = np.asarray(y), np.asarray(t)
+    if t.shape == y.shape:
+        return np.abs(t.astype(LARGE))
+    return np.eye(y.shape[-1], dtype=LARGE)[t.reshape(y.shape[:-1]).astype(np.intp)]
+
+
+def cross_entropy_floors(y, t, dout=1.0, *, eps=1e-7, out=None):
+    t, N = as_targets(y, t), np.asarray(y).size / np.shape(y)[-1]
+    return np.sum(np.where(t == 0, 0, t * np.abs(np.log(np.asarray(y).astype(LARGE) + LARGE(eps))))) / N, 0
+
+
+def softmax_cross_entropy_floors(x, t, dout=1.0, *, eps=1e-7, from_logits=True, out=None):
+    if from_logits is False:
+        return cross_entropy_floors(x, t, eps=eps)
+    x = np.asarray(x).astype(LARGE)
+    p, t, N = x - x.max(axis=-1, keepdims=True), as_targets(x, t), x.size / x.shape[-1]
+    logs = p - np.log(np.sum(np.exp(p), axis=-1, keepdims=True))
+    if eps != 0:
+        logs = np.log(np.exp(logs) + LARGE(eps))
+    return np.sum(np.where(t == 0, 0, t * (1 + np.abs(logs)))) / N, np.abs(LARGE(dout)) / N
+
+
+def softmax_backward_floors(dout, y, *, out=None):
+    dout, y = sizes(dout, y)
+    inner = dout + np.sum(dout * y, axis=-1, keepdims=True)
+    return (np.where(inner < np.finfo(np.float32).max, y * inner, np.inf),)
+
+
+def bias_grad_floors(dout, *, out=None):
+    (dout,) = sizes(dout)
+    return (np.sum(rows_of(dout, dout.shape[-1]), axis=0),)
+
+
+def affine_floors(x, W, b, *, out=None):
+    x, W, b = sizes(x, W, b)
+    return (len(W) * (rows_of(x, len(W)) @ W + b),)
+
+
+def affine_backward_floors(dout, x, W, *, out=None):
+    dout, x, W = sizes(dout, x, W)
+    rows, d = rows_of(x, len(W)), rows_of(dout, W.shape[1])
+    return W.shape[1] * d @ W.T, len(d) * rows.T @ d, np.sum(d, axis=0)
+
+
+def perceptron_floors(x, t, W1, b1, W2, b2, *, activation="relu", loss="softmax", eps=1e-7, out=None):
+    x, t, W2, b2 = sizes(x, t, W2, b2)
+    h = np.max(affine_floors(x, W1, b1)[0], initial=1)
+    y = 1 + np.max(h * W2 + b2, initial=0) + np.max(t, initial=0) * np.shape(W2)[1]
+    dh = np.max(np.sum(W2, axis=1), initial=0)
+    return y * y, np.max(x, initial=0) * dh * y, dh * y, h * y, y
+
+
+FLOORS = {
+    "softmax_backward": softmax_backward_floors,
+    "cross_entropy_error": lambda *args, **kwargs: cross_entropy_floors(*args, **kwargs)[:1],
+    "softmax_cross_entropy": lambda *args, **kwargs: (softmax_cross_entropy_floors(*args, **kwargs)[0], 0),
+    "softmax_cross_entropy_and_grad": softmax_cross_entropy_floors,
+    "sigmoid_cross_entropy": lambda x, t, **kwargs: (1, 0),
+    "bias_grad": bias_grad_floors,
+    "affine": affine_floors,
+    "affine_backward": affine_backward_floors,
+    "mlp_gradient": perceptron_floors,
+    "sigmoid_layer": lambda x, dout: (0, *sizes(dout)),
+    "softmax_layer": lambda x, dout: (0, *softmax_backward_floors(dout, np.ones(np.shape(x)))),
+    "affine_layer": lambda x, W, b, dout, **kwargs: (*affine_floors(x, W, b), *affine_backward_floors(dout, x, W)),
+    "cross_entropy_layer": cross_entropy_floors,
+    "softmax_with_loss_layer": softmax_cross_entropy_floors,
+    "sigmoid_with_loss_layer": lambda x, t, dout=1.0, **kwargs: (1, np.abs(LARGE(dout)) / np.size(x)),
+    "network": lambda *args, **kwargs: (perceptron_floors(*args, **kwargs)[0], *perceptron_floors(*args, **kwargs)),
+}
+
+
+def distances(outcome, expected, case):
+    """Of each result, in units of the last place."""
+    pairs = list(zip(outcome.results, expected.results, strict=True))
+    if all(a.dtype == b.dtype and np.array_equal(a, b, equal_nan=True) for a, b in pairs):
+        return [0.0]
+    floors = (0.0,) * len(pairs)
+    if case.name in FLOORS:
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            floors = FLOORS[case.name](**named(case, expected.values))
+    # In a layer the narrower dtype decides, in which results may have been handed on.
+    dtypes = [b.dtype for _, b in pairs if b.dtype.kind == "f"]
+    narrow = min(dtypes, key=lambda dtype: dtype.itemsize) if case.name not in OPS else None
+    found = []
+    for (a, b), floor in zip(pairs, floors, strict=True):
+        dtype = (narrow if narrow and b.dtype.kind == "f" else b.dtype).newbyteorder("=")
+        floor = np.reshape(floor, b.shape) if np.size(floor) == np.size(b) else np.broadcast_to(floor, b.shape)
+        counted = floor < (np.finfo(dtype).max if dtype.kind == "f" else np.inf)
+        with np.errstate(all="ignore"):
+            a, b = a.astype(dtype), b.astype(dtype)
+        found.append(ulps(np.where(counted, a, b), b, np.where(counted, floor, 0)))
+    return found
+
+
+def named(case, values):
+    """The arguments as the functions above want them."""
+    names = dict(zip([f"params[{i}]" for i in range(4)], ["W1", "b1", "W2", "b2"], strict=True))
+    arrays = required(case.name)
+    return {names.get(name, name): np.asarray(v) if name in arrays else v for name, v in values.items()}
+
+
+# ---------------------------------------------------------------- the tests
+
+counts = Counter()
+
+
+def message(outcome):
+    return re.sub("0x[0-9a-f]+", "", str(outcome.error))
+
+
+def agrees(case):
+    likes = None
+    counts["examples"] += 1
+    expected = Outcome(case, "reference")
+    if case.out:
+        results = expected.results or (np.ones(case.shape, case.dtype),) * expected.op.outs
+        likes = [np.asarray(r) for r in received(expected.op, results)]
+        expected = Outcome(case, "reference", likes)
+    counts["values" if expected.error is None else "exceptions"] += 1
+    computed = False
+    for backend in fastnn.backends()[:-1]:
+        outcome = Outcome(case, backend, likes)
+        if type(outcome.error) is not type(expected.error):
+            raise AssertionError(f"{backend}: {outcome.error!r} instead of {expected.error!r}") from outcome.error
+        assert outcome.warnings == expected.warnings
+        assert message(outcome) == message(expected)
+        if expected.error is not None:
+            continue
+        assert [type(r) for r in outcome.results] == [type(r) for r in expected.results], backend
+        assert [(r.dtype, r.shape) for r in outcome.results] == [(r.dtype, r.shape) for r in expected.results], backend
+        allowed = max(expected.op.ulp, 1 if "affine" in case.name else 0)
+        found = distances(outcome, expected, case)
+        assert max(found) <= allowed, f"{backend}: {found} ULP apart\n{outcome.results}\n{expected.results}"
+        computed |= not outcome.handed_over
+    counts["computed by the kernels"] += computed
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_any_input(name):
+    @given(cases(name))
+    def test(case):
+        agrees(case)
+
+    test()
+
+
+def test_the_examples_are_of_every_kind(figure):
+    """After the others: how many there were."""
+    if not counts:
+        pytest.skip("no example was run")
+    figure(f"any input: {', '.join(f'{number} {what}' for what, number in counts.items())}")
+    assert counts["computed by the kernels"] > counts["examples"] / 4
+    assert counts["exceptions"] > counts["examples"] / 10
