@@ -598,7 +598,8 @@ def bias_grad(dout: npt.ArrayLike, *, out: Array | None = None) -> Array:
     """
     dout = arguments.numeric("dout", dout, least_ndim=1)
     with np.errstate(all="ignore"):
-        db = _sum(dout.reshape(_rows(dout), dout.shape[-1]), axis=0)
+        # NumPy adds numbers that lie side by side in pairs, but rows one after the other.
+        db = _sum(np.ascontiguousarray(dout.reshape(_rows(dout), dout.shape[-1]).T), axis=1)
     return _result(db, out, dout)
 
 

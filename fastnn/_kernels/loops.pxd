@@ -22,8 +22,6 @@ from fastnn._kernels.vmath cimport (
 cdef enum:
     LANES = 32
     SHORT = 64
-    FEW_ROWS = 4
-    MORE_ROWS = 32
     TILE = 256
     WIDE = 1024
     CLOSE = 4096
@@ -57,17 +55,25 @@ cdef inline Sum sum_of_sums(const Sum* sums, Py_ssize_t n) noexcept nogil:
     return s
 
 
+cdef inline void add_to(double* total, double* error, double term) noexcept nogil:
+    """`plus`, for arrays of totals and of errors."""
+    cdef double sum_ = total[0] + term
+    cdef double kept = sum_ - total[0]
+    error[0] += (total[0] - (sum_ - kept)) + (term - kept)
+    total[0] = sum_
+
+
 cdef inline void sum_columns(
-    const real* x, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t width, Py_ssize_t depth,
-    double* totals, double* errors
+    const real* x, Py_ssize_t stride, Py_ssize_t rows, Py_ssize_t width, int depth, double* totals, double* errors
 ) noexcept nogil:
     """IN x (rows, width) with rows `stride` apart, OUT totals, errors (width,), width <= WIDE.
 
-    `depth` rows are added in `real`.
+    `depth` rows, 1, 4 or 8, are first added in pairs and pairs of pairs: up to three roundings, none if they are equal.
     """
     cdef real group[WIDE]
-    cdef double total, kept
-    cdef Py_ssize_t first = 0, last, n, j
+    cdef real term
+    cdef double wide
+    cdef Py_ssize_t n = 0, j
     cdef const real* a
     cdef const real* b
     cdef const real* c
@@ -75,28 +81,35 @@ cdef inline void sum_columns(
     for j in range(width):  # scalar: a memset
         totals[j] = 0
         errors[j] = 0
-    while first < rows:
-        last = min(first + depth, rows)
-        for j in range(width):  # scalar: a memset
-            group[j] = 0
-        n = first
-        while n + 4 <= last:
-            a, b, c, d = x + n * stride, x + (n + 1) * stride, x + (n + 2) * stride, x + (n + 3) * stride
-            for j in range(width):
-                group[j] += (a[j] + b[j]) + (c[j] + d[j])
-            n += 4
-        while n < last:
-            a = x + n * stride
-            for j in range(width):
-                group[j] += a[j]
-            n += 1
+    while depth == 8 and n + 8 <= rows:
+        a, b, c, d = x + n * stride, x + (n + 1) * stride, x + (n + 2) * stride, x + (n + 3) * stride
         for j in range(width):
-            total = totals[j] + group[j]
+            group[j] = (a[j] + b[j]) + (c[j] + d[j])
+        a, b, c, d = a + 4 * stride, b + 4 * stride, c + 4 * stride, d + 4 * stride
+        for j in range(width):
+            term = group[j] + ((a[j] + b[j]) + (c[j] + d[j]))
             if real is double:
-                kept = total - totals[j]
-                errors[j] += (totals[j] - (total - kept)) + (group[j] - kept)
-            totals[j] = total
-        first += depth
+                add_to(totals + j, errors + j, term)
+            else:
+                totals[j] += term
+        n += 8
+    while depth >= 4 and n + 4 <= rows:
+        a, b, c, d = x + n * stride, x + (n + 1) * stride, x + (n + 2) * stride, x + (n + 3) * stride
+        for j in range(width):
+            wide = (<double> a[j] + b[j]) + (<double> c[j] + d[j])
+            if real is double:
+                add_to(totals + j, errors + j, wide)
+            else:
+                totals[j] += wide
+        n += 4
+    while n < rows:
+        a = x + n * stride
+        for j in range(width):
+            if real is double:
+                add_to(totals + j, errors + j, a[j])
+            else:
+                totals[j] += a[j]
+        n += 1
 
 
 cdef inline Sum sum_of_few(const real* x, Py_ssize_t n) noexcept nogil:
@@ -116,18 +129,15 @@ cdef inline Sum sum_of(const real* x, Py_ssize_t n) noexcept nogil:
     """IN x (n,)."""
     cdef double totals[LANES]
     cdef double errors[LANES]
-    cdef double kept, total
     cdef Sum rest
     cdef Py_ssize_t rows = n // LANES, width = LANES // 2, k
     if rows == 0:
         return sum_of_few(x, n)
-    sum_columns(x, LANES, rows, LANES, FEW_ROWS, totals, errors)
+    sum_columns(x, LANES, rows, LANES, 8, totals, errors)
     while width:
         for k in range(width):
-            total = totals[k] + totals[k + width]
-            kept = total - totals[k]
-            errors[k] += errors[k + width] + ((totals[k] - (total - kept)) + (totals[k + width] - kept))
-            totals[k] = total
+            errors[k] += errors[k + width]
+            add_to(totals + k, errors + k, totals[k + width])
         width //= 2
     rest = sum_of_few(x + rows * LANES, n - rows * LANES)
     return plus(Sum(totals[0], errors[0] + rest.error), rest.total)
@@ -686,22 +696,19 @@ cdef inline Sum squared_error(const real* y, const real* t, Py_ssize_t n) noexce
 
 # ---------------------------------------------------------------- the bias
 
-cdef inline Py_ssize_t depth_of(Py_ssize_t rows) noexcept nogil:
-    """How many rows are added in `real`: the fewer there are, the less their errors cancel."""
-    return MORE_ROWS if rows >= 2 * MORE_ROWS else FEW_ROWS if rows >= 4 * FEW_ROWS else 1
+cdef inline int depth_of(Py_ssize_t rows) noexcept nogil:
+    """How many rows are added first: the fewer there are, the less their roundings cancel."""
+    return 8 if rows >= 32 else 4 if rows >= 16 else 1
 
 
 cdef inline void add_sums(
     double* totals, double* errors, const double* more, const double* more_errors, Py_ssize_t M
 ) noexcept nogil:
     """IN and OUT totals, errors (M,), IN more, more_errors (M,)."""
-    cdef double total, kept
     cdef Py_ssize_t j
     for j in range(M):
-        total = totals[j] + more[j]
-        kept = total - totals[j]
-        errors[j] += more_errors[j] + ((totals[j] - (total - kept)) + (more[j] - kept))
-        totals[j] = total
+        errors[j] += more_errors[j]
+        add_to(totals + j, errors + j, more[j])
 
 
 cdef inline void sums_of_columns(
