@@ -171,7 +171,7 @@ OPS = {
         Op(
             "bias_grad",
             lambda rng, shape, dtype: (_numbers(rng, shape, dtype),),
-            2,
+            1,
             lambda dout: (np.sum(np.abs(dout), axis=tuple(range(dout.ndim - 1))),),
         ),
         Op("add_bias", lambda rng, shape, dtype: (_numbers(rng, shape, dtype), _numbers(rng, shape[-1:], dtype)), 0),
@@ -191,7 +191,7 @@ OPS = {
                 _numbers(rng, shape, dtype),
                 _numbers(rng, (shape[-1], 7), dtype),
             ),
-            2,
+            1,
             lambda dout, x, W: (0.0, 0.0, np.sum(np.abs(dout), axis=tuple(range(dout.ndim - 1)))),
             outs=3,
         ),

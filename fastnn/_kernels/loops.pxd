@@ -68,11 +68,10 @@ cdef inline void sum_columns(
 ) noexcept nogil:
     """IN x (rows, width) with rows `stride` apart, OUT totals, errors (width,), width <= WIDE.
 
-    `depth` rows, 1, 4 or 8, are first added in pairs and pairs of pairs: up to three roundings, none if they are equal.
+    `depth` rows, 2, 4 or 8, are first added in pairs and pairs of pairs: up to three roundings, none if they are equal.
     """
     cdef real group[WIDE]
     cdef real term
-    cdef double wide
     cdef Py_ssize_t n = 0, j
     cdef const real* a
     cdef const real* b
@@ -96,20 +95,28 @@ cdef inline void sum_columns(
     while depth >= 4 and n + 4 <= rows:
         a, b, c, d = x + n * stride, x + (n + 1) * stride, x + (n + 2) * stride, x + (n + 3) * stride
         for j in range(width):
-            wide = (<double> a[j] + b[j]) + (<double> c[j] + d[j])
+            term = (a[j] + b[j]) + (c[j] + d[j])
             if real is double:
-                add_to(totals + j, errors + j, wide)
+                add_to(totals + j, errors + j, term)
             else:
-                totals[j] += wide
+                totals[j] += term
         n += 4
-    while n < rows:
+    while n + 2 <= rows:
+        a, b = x + n * stride, x + (n + 1) * stride
+        for j in range(width):
+            term = a[j] + b[j]
+            if real is double:
+                add_to(totals + j, errors + j, term)
+            else:
+                totals[j] += term
+        n += 2
+    if n < rows:
         a = x + n * stride
         for j in range(width):
             if real is double:
                 add_to(totals + j, errors + j, a[j])
             else:
                 totals[j] += a[j]
-        n += 1
 
 
 cdef inline Sum sum_of_few(const real* x, Py_ssize_t n) noexcept nogil:
@@ -698,7 +705,7 @@ cdef inline Sum squared_error(const real* y, const real* t, Py_ssize_t n) noexce
 
 cdef inline int depth_of(Py_ssize_t rows) noexcept nogil:
     """How many rows are added first: the fewer there are, the less their roundings cancel."""
-    return 8 if rows >= 32 else 4 if rows >= 16 else 1
+    return 8 if rows >= 256 else 4 if rows >= 64 else 2
 
 
 cdef inline void add_sums(
