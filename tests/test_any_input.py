@@ -615,6 +615,20 @@ def softmax_backward_floors(dout, y, *, out=None):
     return (np.where(inner < np.finfo(np.float32).max, y * inner, np.inf),)
 
 
+def or_overflow(floor, total, x):
+    """Not compared where terms of x's dtype add up to more than that has."""
+    return floor if total < np.finfo(np.result_type(x, np.float16)).max else np.inf
+
+
+def mean_squared_error_floors(y, t):
+    a, b = sizes(y, t)
+    return (or_overflow(0, np.sum((a.reshape(-1) + b.reshape(-1)) ** 2), np.result_type(y, t)),)
+
+
+def sigmoid_cross_entropy_floors(x, t):
+    return (or_overflow(1, *map(np.sum, sizes(x)), x),)
+
+
 def bias_grad_floors(dout, *, out=None):
     (dout,) = sizes(dout)
     return (np.sum(rows_of(dout, dout.shape[-1]), axis=0),)
@@ -644,7 +658,8 @@ FLOORS = {
     "cross_entropy_error": lambda *args, **kwargs: cross_entropy_floors(*args, **kwargs)[:1],
     "softmax_cross_entropy": lambda *args, **kwargs: (softmax_cross_entropy_floors(*args, **kwargs)[0], 0),
     "softmax_cross_entropy_and_grad": softmax_cross_entropy_floors,
-    "sigmoid_cross_entropy": lambda x, t, **kwargs: (1, 0),
+    "sigmoid_cross_entropy": lambda x, t, **kwargs: (*sigmoid_cross_entropy_floors(x, t), 0),
+    "mean_squared_error": mean_squared_error_floors,
     "bias_grad": bias_grad_floors,
     "affine": affine_floors,
     "affine_backward": affine_backward_floors,
@@ -654,7 +669,11 @@ FLOORS = {
     "affine_layer": lambda x, W, b, dout, **kwargs: (*affine_floors(x, W, b), *affine_backward_floors(dout, x, W)),
     "cross_entropy_layer": cross_entropy_floors,
     "softmax_with_loss_layer": softmax_cross_entropy_floors,
-    "sigmoid_with_loss_layer": lambda x, t, dout=1.0, **kwargs: (1, np.abs(LARGE(dout)) / np.size(x)),
+    "sigmoid_with_loss_layer": lambda x, t, dout=1.0, **kwargs: (
+        *sigmoid_cross_entropy_floors(x, t),
+        np.abs(LARGE(dout)) / np.size(x),
+    ),
+    "identity_with_loss_layer": lambda x, t, dout=1.0, **kwargs: (*mean_squared_error_floors(x, t), 0),
     "network": lambda *args, **kwargs: (perceptron_floors(*args, **kwargs)[0], *perceptron_floors(*args, **kwargs)),
 }
 
