@@ -117,6 +117,19 @@ def test_the_wheel_holds_what_it_should_and_nothing_else():
     assert not any(f.startswith(("tests/", "bench/")) for f in files)
 
 
+def test_every_promise_is_held_by_something():
+    section = Path(__file__).parents[1].joinpath("README.md").read_text(encoding="utf-8").split("## What is promised")[1]
+    rows = re.findall(r"^\| (?!promise|-).*", section.split("\n\n<!--")[0].split("\n## ")[0], re.MULTILINE)
+    assert len(rows) >= 20
+    for row in rows:
+        held_by = re.findall("`([^`]+)`", row.split(" | ")[2])
+        assert held_by, row
+        for name in held_by:
+            path, _, test = name.split(" ")[0].partition("::")
+            file = Path(__file__).parents[1] / path
+            assert file.exists() and (not test or f"def {test}(" in file.read_text(encoding="utf-8")), name
+
+
 def test_numpy_is_the_only_dependency_at_run_time():
     required = importlib.metadata.requires("fastnn-kernels")
     assert [r for r in required if "extra" not in r] == ["numpy>=2.0"]
