@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -155,10 +156,11 @@ parent.document.title = JSON.stringify({width: innerWidth, scroll: document.docu
 
 
 def browse(tmp_path, *options):
-    """Chromium without a network."""
+    """Chromium without a network, nor with what this process was made to load."""
+    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
     words = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr"]
     words += [f"--user-data-dir={tmp_path / 'browser'}", "--host-resolver-rules=MAP * ~NOTFOUND", *options]
-    return subprocess.run(words, capture_output=True, text=True, timeout=120, check=True)
+    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120, check=True)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
