@@ -121,13 +121,14 @@ def kernels(name: str, source: str) -> Extension:
     return Extension(f"fastnn._kernels.{name}", [f"fastnn/_kernels/{source}"])
 
 
-setup(
-    ext_modules=[
-        kernels("cpu", "cpu.pyx"),
-        kernels("memory", "memory.pyx"),
-        kernels("threads", "threads.pyx"),
-        kernels("lists", "lists.pyx"),
-        *(kernels(target, "kernels.pyx") for target in targets()),
-    ],
-    cmdclass={"build_ext": BuildKernels},
-)
+if __name__ == "__main__":  # tests compile functions of the kernels with these flags
+    setup(
+        ext_modules=[
+            kernels("cpu", "cpu.pyx"),
+            kernels("memory", "memory.pyx"),
+            kernels("threads", "threads.pyx"),
+            kernels("lists", "lists.pyx"),
+            *(kernels(target, "kernels.pyx") for target in targets()),
+        ],
+        cmdclass={"build_ext": BuildKernels},
+    )

@@ -61,7 +61,7 @@ def limits(figures):
 
 def accuracy(rows):
     backends = list(rows[0]["ulp"])
-    made = Table("distance from", "dtype", *backends, "promised", title="Largest distance seen, ULP")
+    made = Table("op", "dtype", *backends, "promised", title="Largest distance seen from the reference, ULP")
     for row in rows:
         worst = [f"{row['ulp'][name]:.2f}" for name in backends]
         style = "red" if max(row["ulp"].values()) > row["promised"] else None
