@@ -1,5 +1,6 @@
 """The block cache."""
 
+import gc
 import multiprocessing
 import pickle
 import threading
@@ -15,6 +16,7 @@ MiB = 1 << 20
 
 @pytest.fixture(autouse=True)
 def own_limit():
+    gc.collect()  # another test's figure may still hold arrays: matplotlib leaves cycles
     limit = fastnn.memory_stats()["limit_bytes"]
     fastnn.empty_cache()
     yield
