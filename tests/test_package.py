@@ -118,7 +118,8 @@ def test_the_wheel_holds_what_it_should_and_nothing_else():
 
 
 def test_every_promise_is_held_by_something():
-    section = Path(__file__).parents[1].joinpath("README.md").read_text(encoding="utf-8").split("## What is promised")[1]
+    root = Path(__file__).parents[1]
+    section = (root / "README.md").read_text(encoding="utf-8").split("## What is promised")[1]
     rows = re.findall(r"^\| (?!promise|-).*", section.split("\n\n<!--")[0].split("\n## ")[0], re.MULTILINE)
     assert len(rows) >= 20
     for row in rows:
@@ -126,7 +127,7 @@ def test_every_promise_is_held_by_something():
         assert held_by, row
         for name in held_by:
             path, _, test = name.split(" ")[0].partition("::")
-            file = Path(__file__).parents[1] / path
+            file = root / path
             assert file.exists() and (not test or f"def {test}(" in file.read_text(encoding="utf-8")), name
 
 
