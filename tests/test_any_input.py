@@ -8,6 +8,7 @@ is only a description, from which each backend gets arguments of its own that li
 """
 
 import inspect
+import math
 import re
 import warnings
 from collections import Counter
@@ -641,16 +642,19 @@ def affine_floors(x, W, b, *, out=None):
 
 def affine_backward_floors(dout, x, W, *, out=None):
     dout, x, W = sizes(dout, x, W)
-    rows, d = rows_of(x, len(W)), rows_of(dout, W.shape[1])
+    N = math.prod(dout.shape[:-1])
+    rows, d = x.reshape(N, len(W)), dout.reshape(N, W.shape[1])
     return W.shape[1] * d @ W.T, len(d) * rows.T @ d, np.sum(d, axis=0)
 
 
 def perceptron_floors(x, t, W1, b1, W2, b2, *, activation="relu", loss="softmax", eps=1e-7, out=None):
+    given = W2
     x, t, W2, b2 = sizes(x, t, W2, b2)
     h = np.max(affine_floors(x, W1, b1)[0], initial=1)
     y = 1 + np.max(h * W2 + b2, initial=0) + np.max(t, initial=0) * np.shape(W2)[1]
     dh = np.max(np.sum(W2, axis=1), initial=0)
-    return y * y, np.max(x, initial=0) * dh * y, dh * y, h * y, y
+    loss = or_overflow(y * y, y * y * (1 + x.size) * (1 + W2.shape[1]), given)
+    return loss, np.max(x, initial=0) * dh * y, dh * y, h * y, y
 
 
 FLOORS = {
