@@ -594,31 +594,33 @@ def as_targets(y, t):
     return np.eye(y.shape[-1], dtype=LARGE)[t.reshape(y.shape[:-1]).astype(np.intp)]
 
 
+def or_overflow(floor, total, x):
+    """Not compared where terms of x's dtype add up to more than that has."""
+    return floor if total < np.finfo(np.result_type(x, np.float16)).max else np.inf
+
+
 def cross_entropy_floors(y, t, dout=1.0, *, eps=1e-7, out=None):
     t, N = as_targets(y, t), np.asarray(y).size / np.shape(y)[-1]
-    return np.sum(np.where(t == 0, 0, t * np.abs(np.log(np.asarray(y).astype(LARGE) + LARGE(eps))))) / N, 0
+    total = np.sum(np.where(t == 0, 0, t * np.abs(np.log(np.asarray(y).astype(LARGE) + LARGE(eps)))))
+    return or_overflow(total / N, total, y), 0
 
 
 def softmax_cross_entropy_floors(x, t, dout=1.0, *, eps=1e-7, from_logits=True, out=None):
     if from_logits is False:
         return cross_entropy_floors(x, t, eps=eps)
-    x = np.asarray(x).astype(LARGE)
+    given, x = x, np.asarray(x).astype(LARGE)
     p, t, N = x - x.max(axis=-1, keepdims=True), as_targets(x, t), x.size / x.shape[-1]
     logs = p - np.log(np.sum(np.exp(p), axis=-1, keepdims=True))
     if eps != 0:
         logs = np.log(np.exp(logs) + LARGE(eps))
-    return np.sum(np.where(t == 0, 0, t * (1 + np.abs(logs)))) / N, np.abs(LARGE(dout)) / N
+    total = np.sum(np.where(t == 0, 0, t * (1 + np.abs(logs))))
+    return or_overflow(total / N, total, given), np.abs(LARGE(dout)) / N
 
 
 def softmax_backward_floors(dout, y, *, out=None):
     dout, y = sizes(dout, y)
     inner = dout + np.sum(dout * y, axis=-1, keepdims=True)
     return (np.where(inner < np.finfo(np.float32).max, y * inner, np.inf),)
-
-
-def or_overflow(floor, total, x):
-    """Not compared where terms of x's dtype add up to more than that has."""
-    return floor if total < np.finfo(np.result_type(x, np.float16)).max else np.inf
 
 
 def mean_squared_error_floors(y, t):
