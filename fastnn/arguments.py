@@ -52,10 +52,9 @@ def bias(b: Array, name: str, x: Array) -> Array:
     return b.reshape(-1)
 
 
-def weights(W: Array) -> Array:
+def weights(W: Array) -> None:
     if W.ndim != 2:
         raise ValueError(f"W must have two dimensions, but its shape is {W.shape}")
-    return W
 
 
 def samples(x: Array, W: Array) -> tuple[Array, tuple[int, ...]]:
@@ -264,12 +263,11 @@ def clear_of(out: Array, other_name: str, other: Array, *, name: str = "out") ->
 
 def separate_output(
     out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], others: dict[str, Array], *, name: str = "out"
-) -> Any:
+) -> None:
     """`output`, for an op that writes while it reads: `out` overlaps none of `others`."""
     output(out, shape, dtype, name=name)
     for other_name, other in others.items():
         clear_of(out, other_name, other, name=name)
-    return out
 
 
 def separate_outputs(

@@ -90,10 +90,15 @@ def _step_arguments(
 
 
 def _mlp_sizes(x: Array, t: Array, W1: Array, b1: Array, W2: Array, b2: Array) -> tuple[Any, ...]:
-    """For the loss and each gradient the largest that the terms can be, the gradient of the logits being at most 1."""
-    h = np.max(np.abs(reference.affine(x, W1, b1)))
+    """For the loss and each gradient the largest that the terms can be, the gradient of the logits being at most 1.
+
+    All of them times the largest that the terms of a logit can be: it is the rounding of these that moves the gradient.
+    """
+    h = reference.affine(np.abs(x), np.abs(W1), np.abs(b1))
+    logits = max(1.0, np.max(reference.affine(h, np.abs(W2), np.abs(b2)), initial=0))
     dh = np.max(np.sum(np.abs(W2), axis=1))
-    return 1.0, np.max(np.abs(x), initial=0) * dh, dh, h, 1.0
+    sizes = 1.0, np.max(np.abs(x), initial=0) * dh, dh, np.max(np.abs(reference.affine(x, W1, b1)), initial=0), 1.0
+    return tuple(logits * size for size in sizes)
 
 
 def _labels(rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
@@ -205,7 +210,7 @@ OPS = {
                 rng.standard_normal((7, 5)).astype(dtype),
                 _numbers(rng, (5,), dtype),
             ),
-            16,
+            2,
             _mlp_sizes,
             outs=4,
         ),

@@ -968,7 +968,8 @@ def affine(x, W, b, *, out=None):
         a, w, bias = x, W, b
     else:
         x, W, b = given("x", x), given("W", W), given("b", b)
-        w = arguments.weights(W)
+        arguments.weights(W)
+        w = W
         a, batch = arguments.samples(x, w)
         bias = arguments.bias(b, "W", w)
         if not native_together(a, w, bias):
@@ -978,7 +979,7 @@ def affine(x, W, b, *, out=None):
     if out is not None:
         if is_plain:
             batch = (a.shape[0],)
-        out = arguments.separate_output(out, (*batch, w.shape[1]), (<object> w).dtype, {"x": x, "W": W, "b": b})
+        arguments.separate_output(out, (*batch, w.shape[1]), (<object> w).dtype, {"x": x, "W": W, "b": b})
     y = product(a, w, out)
     cdef Task task = by_rows(y, bias, y)
     run(add_bias_part, &task, task.N, task.C, LONG_TO_MOVE)
@@ -999,7 +1000,8 @@ def affine_backward(dout, x, W, *, out=None):
         a, d, w = x, dout, W
     else:
         dout, x, W = given("dout", dout), given("x", x), given("W", W)
-        w = arguments.weights(W)
+        arguments.weights(W)
+        w = W
         a, batch = arguments.samples(x, w)
         d = arguments.samples_gradient(dout, batch, w)
         if not native_together(a, d, w):
