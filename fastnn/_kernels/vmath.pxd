@@ -24,6 +24,11 @@ cdef extern from * nogil:
     #ifndef FASTNN_VMATH
     #define FASTNN_VMATH
 
+    /* Versions of it before 17.0 fuse on their own, /fp:precise or not. */
+    #ifdef _MSC_VER
+    #pragma fp_contract(off)
+    #endif
+
     static inline uint32_t fastnn_bits32(float x) { uint32_t u; memcpy(&u, &x, 4); return u; }
     static inline uint64_t fastnn_bits64(double x) { uint64_t u; memcpy(&u, &x, 8); return u; }
     static inline float fastnn_float32(uint32_t u) { float x; memcpy(&x, &u, 4); return x; }
