@@ -653,7 +653,7 @@ def perceptron_floors(x, t, W1, b1, W2, b2, *, activation="relu", loss="softmax"
     given = W2
     x, t, W2, b2 = sizes(x, t, W2, b2)
     h = np.max(affine_floors(x, W1, b1)[0], initial=1)
-    y = 1 + np.max(h * W2 + b2, initial=0) + np.max(t, initial=0) * np.shape(W2)[1]
+    y = 1 + np.max(h * np.sum(W2, axis=0) + b2, initial=0) + np.max(t, initial=0) * np.shape(W2)[1]
     dh = np.max(np.sum(W2, axis=1), initial=0)
     loss = or_overflow(y * y, y * y * (1 + x.size) * (1 + W2.shape[1]), given)
     return loss, np.max(x, initial=0) * dh * y, dh * y, h * y, y

@@ -84,6 +84,15 @@ def test_agrees_in_other_shapes(kernels, rng, op, dtype, shape):
     check(kernels, op, op.example(rng, shape, dtype))
 
 
+@every_dtype
+@pytest.mark.parametrize("top", [12, 15])
+def test_softmax_of_rows_with_a_peak(kernels, rng, dtype, top):
+    """A sum that rounds beside its one large term moves all numbers of the row."""
+    x = 3 * rng.standard_normal((1000, 1000)).astype(dtype)
+    x[:, 0] = top
+    check(kernels, OPS["softmax"], (x,))
+
+
 @every_op
 @every_dtype
 def test_zero_rows(kernels, rng, op, dtype):
