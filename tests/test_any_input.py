@@ -186,7 +186,9 @@ KINDS = {
     "masked": lambda a, rng: np.ma.masked_array(a, np.zeros(a.shape, bool)),
     "list": lambda a, rng: a.tolist(),
     "tuple": lambda a, rng: tuple(a.tolist()) if a.ndim else a,
-    "memoryview": lambda a, rng: memoryview(np.ascontiguousarray(a)) if a.dtype.kind in "iuf" else a,
+    "memoryview": lambda a, rng: (
+        memoryview(np.ascontiguousarray(a, a.dtype.newbyteorder("="))) if a.dtype.kind in "iuf" else a
+    ),
     "array-like": lambda a, rng: ArrayLike(a),
     "failing": lambda a, rng: Failing(),
     "ragged": ragged,
