@@ -1,4 +1,4 @@
-"""exp, log, sigmoid, softmax and the sums against what is true, to the figures of the README."""
+"""exp, log and sigmoid, number by number, against what is true, to the figures of the README."""
 
 import importlib.util
 import math
@@ -19,8 +19,6 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 DTYPES = [np.float32, np.float64]
 
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
-
-# ---------------------------------------------------------------- exp, log and sigmoid, number by number
 
 STRIDE = 1009
 CHUNK = 1 << 15

@@ -24,7 +24,7 @@ cdef extern from * nogil:
     #ifndef FASTNN_VMATH
     #define FASTNN_VMATH
 
-    /* Versions of it before 17.0 fuse on their own, /fp:precise or not. */
+    /* Visual Studio before 17.0 fuses on its own under /fp:precise. */
     #ifdef _MSC_VER
     #pragma fp_contract(off)
     #endif
