@@ -140,9 +140,13 @@ class Sequential:
         Raises
         ------
         ValueError
-            The file is damaged, holds pickles, or its arrays have other names or shapes; nothing has changed then.
+            The file is damaged, holds more than numbers, or its arrays have other names or shapes.
         TypeError
-            An array's dtype does not go into its parameter without loss.
+            The numbers of an array do not go into its parameter without loss.
+
+        Notes
+        -----
+        Where it raises, nothing has changed.
         """
         arrays = npz.read(path, self.names)
         for name, p, array in zip(self.names, self.params, arrays, strict=True):

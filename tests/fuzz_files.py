@@ -94,6 +94,7 @@ class Readers:
                     npy(ARRAYS[0].astype(dtype))
                     for dtype in ("u1", "i8", "f4", "S3", "U1", "?", "m8[s]", "V2", "u1,i2")
                 ),
+                npy(np.zeros(3, "V0")),
                 npy(np.asfortranarray(ARRAYS[0])),
                 npy(np.array([Planted()] * 3, object)),
                 pickle.dumps(Planted()),

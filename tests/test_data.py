@@ -229,10 +229,10 @@ def npy(array):
     return stored.getvalue()
 
 
-def claiming(shape):
+def claiming(shape, descr="|u1", held=72):
     stored = io.BytesIO()
-    np.lib.format.write_array_header_1_0(stored, {"descr": "|u1", "fortran_order": False, "shape": shape})
-    return stored.getvalue() + bytes(72)
+    np.lib.format.write_array_header_1_0(stored, {"descr": descr, "fortran_order": False, "shape": shape})
+    return stored.getvalue() + bytes(held)
 
 
 @pytest.mark.parametrize(
@@ -248,6 +248,13 @@ def claiming(shape):
         claiming((2**64, 4, 3)),
         claiming((-6, 4, 3)),
         claiming((5, 4, 3)),
+        claiming((-1,), "|V0", 0),
+        claiming((-1,), "|S0", 0),
+        claiming((-1,), "<U0", 0),
+        claiming((-1,), ("<f8", (0,)), 0),
+        claiming((-1,), [], 0),
+        claiming((9,), "<m8[s]"),
+        claiming((-3, -24)),
     ],
 )
 def test_a_bad_array_in_an_npz_is_refused(tmp_path, arrays, stored):
@@ -328,9 +335,14 @@ def test_what_unpacks_to_more_than_is_allowed_is_refused(tmp_path, folder, array
     images = np.zeros((6, 1 << 22), np.uint8)
     path = tmp_path / "mnist.npz"
     zipped(path, arrays, zipfile.ZIP_DEFLATED, first=npy(images))
-    assert peak_while_refused(path, "x_train unpacks to 25165952 bytes, more than 1048576") < 1 << 20
-    claiming_to_unpack_to(2**32 - 2, path)
-    assert peak_while_refused(path, "x_train unpacks to 4294967294 bytes, more than 1048576") < 1 << 20
+    others = sum(len(npy(array)) for array in arrays[1:])
+    for size in (len(npy(images)), 2**32 - 2):
+        claiming_to_unpack_to(size, path)
+        match = f"its arrays unpack to {size + others} bytes, more than 1048576"
+        assert peak_while_refused(path, match) < 1 << 20
+    half = np.zeros((1, 600_000), np.uint8)  # of what is allowed to all together
+    zipped(path, [half, arrays[1][:1], half, arrays[3][:1]], zipfile.ZIP_DEFLATED)
+    assert peak_while_refused(path, r"its arrays unpack to 1200\d{3} bytes, more than 1048576") < 1 << 20
     (folder / NAMES[0]).unlink()
     (folder / (NAMES[0] + ".gz")).write_bytes(gzip.compress(idx(images)))
     match = NAMES[0] + r".gz says \(6, 4194304\) and unpacks to more than 1048576 bytes"
@@ -361,6 +373,14 @@ def test_no_pickle_is_loaded(tmp_path, arrays, stored, monkeypatch):
     assert not Path("unpickled").exists()
     pickle.loads(pickle.dumps(Planted()))
     assert Path("unpickled").exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/zero"), reason="needs a file without an end")
+def test_a_device_is_not_read(tmp_path):
+    path = tmp_path / "mnist.npz"
+    path.symlink_to("/dev/zero")
+    with pytest.raises(ValueError, match="mnist.npz cannot be read: it is not a regular file"):
+        data.mnist(path)
 
 
 def test_other_paths_are_refused(tmp_path):

@@ -308,6 +308,28 @@ def test_out_is_filled_and_returned(kernels, rng, op, dtype):
         np.testing.assert_array_equal(given, array)
 
 
+class Interfering(np.ndarray):
+    """NumPy's functions would ask it what to do."""
+
+    def __array_function__(self, function, types, args, kwargs):
+        raise ZeroDivisionError(function.__name__)
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+        raise ZeroDivisionError(ufunc.__name__)
+
+
+@every_op_with_out
+@every_dtype
+def test_a_subclass_is_an_array(module, rng, op, dtype):
+    args = op.example(rng, (5, 33), dtype)
+    expected = run(module, op, args)
+    out = [np.full_like(e, 77).view(Interfering) for e in received(op, expected)]
+    given = [a.view(Interfering) if isinstance(a, np.ndarray) else a for a in args]
+    results = as_tuple(run(module, op, given, out=as_out(op, out)))
+    plain = tuple(np.ndarray.view(r, np.ndarray) if isinstance(r, np.ndarray) else r for r in results)
+    assert_agree(op, plain if isinstance(expected, tuple) else plain[0], expected, args)
+
+
 @every_op_with_out
 @every_dtype
 def test_a_wrong_out_is_refused_and_unchanged(module, rng, op, dtype):
@@ -411,6 +433,19 @@ def test_affine_of_any_samples_into_out(module, rng, shape, dtype):
         np.testing.assert_array_equal(array, expected)
     only_dW = module.affine_backward(dout, x, W, out=(None, out[1], None))
     assert only_dW[1] is out[1] and only_dW[0] is not out[0]
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@every_dtype
+def test_products_of_an_array_with_itself(kernels, rng, dtype, order):
+    # BLAS has a routine of its own for these, which sums in another order.
+    x, W = np.array(rng.standard_normal((3000, 8)), dtype, order=order), np.ones((8, 8), dtype)
+    wide = np.array(rng.standard_normal((8, 3000)), dtype, order=order)
+    for args in ((x, x, W), (wide, np.ones((8, 8), dtype), wide)):
+        dx, dW, _ = kernels.affine_backward(*args)
+        expected_dx, expected_dW, _ = reference.affine_backward(*args)
+        np.testing.assert_array_equal(dx, expected_dx)
+        np.testing.assert_array_equal(dW, expected_dW)
 
 
 def test_affine_does_not_write_where_it_reads(module, rng):

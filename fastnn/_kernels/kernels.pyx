@@ -1011,10 +1011,10 @@ def affine_backward(dout, x, W, *, out=None):
     if out is not None:
         shapes, dtypes = (x.shape, W.shape, (w.shape[1],)), ((<object> w).dtype,) * 3
         dx, dW, db_out = arguments.separate_outputs(out, shapes, dtypes, {"dout": dout, "x": x, "W": W})
-    d = cnp.PyArray_FROM_OTF(d, cnp.PyArray_TYPE(d), cnp.NPY_ARRAY_CARRAY_RO)
     M = cnp.PyArray_DIM(w, 1)
     db = db_out if db_out is not None else empty(1, &M, cnp.PyArray_TYPE(d))
-    sum_rows(d, db)
+    # The products take dout as it is, like the reference's: BLAS sums in an order that depends on the layout.
+    sum_rows(cnp.PyArray_FROM_OTF(d, cnp.PyArray_TYPE(d), cnp.NPY_ARRAY_CARRAY_RO), db)
     gradient = product(d, cnp.PyArray_Transpose(w, NULL), dx)
     if dx is None:
         dx = gradient if is_plain else given_back(gradient.reshape(x.shape), None)
@@ -1297,7 +1297,7 @@ cdef list brought_in_place(tuple names, tuple state, object dp, object out):
     changed = [fresh(a, cnp.PyArray_TYPE(p)) if g is None else g for a, g in zip(arrays, given, strict=True)]
     for array, values in zip(changed, arrays, strict=True):
         if array is not values:
-            np.copyto(array, values)
+            cnp.PyArray_CopyInto(array, values)  # np.copyto would ask a subclass
     return [*changed, cnp.PyArray_FROM_OTF(gradient, cnp.PyArray_TYPE(p), cnp.NPY_ARRAY_CARRAY_RO)]
 
 
