@@ -641,7 +641,7 @@ def bias_grad_floors(dout, *, out=None):
 
 def affine_floors(x, W, b, *, out=None):
     x, W, b = sizes(x, W, b)
-    return (len(W) * (rows_of(x, len(W)) @ W + b.reshape(-1)),)
+    return ((len(W) + 1) * (rows_of(x, len(W)) @ W + b.reshape(-1)),)  # the bias is a term, too
 
 
 def affine_backward_floors(dout, x, W, *, out=None):
