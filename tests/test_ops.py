@@ -435,6 +435,14 @@ def test_affine_of_any_samples_into_out(module, rng, shape, dtype):
     assert only_dW[1] is out[1] and only_dW[0] is not out[0]
 
 
+@every_dtype
+def test_squared_errors_of_many_arrays(kernels, dtype):
+    # The sum of each is rounded some times, where it lies at the low end of its binade and the mean at the high end.
+    for seed in range(2000):
+        y, t = np.random.default_rng(seed).normal(0, 3, (2, 297)).astype(dtype)
+        check(kernels, OPS["mean_squared_error"], (y, t))
+
+
 @pytest.mark.parametrize("order", ["C", "F"])
 @every_dtype
 def test_products_of_an_array_with_itself(kernels, rng, dtype, order):

@@ -483,7 +483,9 @@ def softmax_backward(dout, y, *, out=None):
 
 cdef object loss_of(const Task* task, Py_ssize_t pieces, cnp.ndarray x):
     """The mean over the rows of minus the sums that the pieces have left, as a scalar of x's dtype."""
-    cdef double loss = 0 - loops.value(loops.sum_of_sums(task.sums, pieces)) / task.N
+    cdef Sum s = loops.sum_of_sums(task.sums, pieces)
+    # The total is not rounded with its error before the division, where a rounding may count double.
+    cdef double loss = 0 - loops.value(Sum(s.total / task.N, s.error / task.N))
     cdef float rounded = <float> loss
     return cnp.PyArray_ToScalar(<void*> &rounded if task.single else <void*> &loss, x)
 

@@ -45,13 +45,18 @@ cdef inline double value(Sum s) noexcept nogil:
     return s.total + s.error if s.error == s.error else s.total
 
 
+cdef inline Sum plus_sum(Sum s, Sum more) noexcept nogil:
+    s = plus(s, more.total)
+    s.error += more.error
+    return s
+
+
 cdef inline Sum sum_of_sums(const Sum* sums, Py_ssize_t n) noexcept nogil:
     """IN sums (n,), n >= 1."""
     cdef Sum s = sums[0]
     cdef Py_ssize_t k
     for k in range(1, n):  # scalar: few
-        s = plus(s, sums[k].total)
-        s.error += sums[k].error
+        s = plus_sum(s, sums[k])
     return s
 
 
@@ -697,7 +702,7 @@ cdef inline Sum squared_error(const real* y, const real* t, Py_ssize_t n) noexce
         for i in range(width):
             difference = y[first + i] - t[first + i]
             squares[i] = -0.5 * <double> difference * <double> difference
-        s = plus(s, value(sum_of(<const double*> squares, width)))
+        s = plus_sum(s, sum_of(<const double*> squares, width))
         first += TILE
     return s
 
