@@ -140,7 +140,7 @@ class Sequential:
         Raises
         ------
         ValueError
-            The file is damaged, holds more than numbers, or its arrays have other names or shapes.
+            The file is damaged, holds anything but numbers, or its arrays have other names or shapes.
         TypeError
             The numbers of an array do not go into its parameter without loss.
 
