@@ -1,4 +1,4 @@
-"""Builds kernels.pyx once per instruction set; everything else is declared in pyproject.toml.
+"""Builds the kernels' families once per instruction set; everything else is declared in pyproject.toml.
 
 ``FASTNN_DEBUG=1``     kernels under AddressSanitizer and UndefinedBehaviorSanitizer, which check every access
 ``FASTNN_ANNOTATE=1``  Cython's annotated HTML beside the generated C, under ``build/cython``
@@ -65,22 +65,41 @@ NO_HEADERS = (
 )
 
 
-def targets() -> list[str]:
+def instruction_sets() -> list[str]:
     # A macOS universal2 build compiles one source for two machines at once, so it can name no instruction set.
     x86 = sysconfig.get_platform().replace("_", "-").endswith(("x86-64", "amd64"))
     return ["x86_64_v2", "x86_64_v3", "x86_64_v4"] if x86 else ["generic"]
 
 
+def modules() -> list[Extension]:
+    """What has loops, the families, once for each instruction set; the rest once, for the oldest machine.
+
+    The same families are on the floor of the loops.
+    """
+    kernels = Path("fastnn", "_kernels")
+    sources = sorted(kernels.glob("*.pyx"))
+    families = [source for source in sources if (kernels / "loops" / f"{source.stem}.pxd").exists()]
+    names = [(f"fastnn._kernels.{source.stem}", source) for source in sources if source not in families]
+    names += [(f"fastnn._kernels.{target}.{f.stem}", f) for target in instruction_sets() for f in families]
+    return [Extension(name, [source.as_posix()]) for name, source in names]
+
+
+def instruction_set(ext: Extension) -> str:
+    """Of the folder that a module is in; none for what is compiled once."""
+    folder = ext.name.split(".")[-2]
+    return folder if folder in GCC_FLAGS else ""
+
+
 class BuildKernels(build_ext):
     def build_extensions(self):
         import numpy
-        from Cython.Build import cythonize
 
         self.need_compiler()
+        self.parallel = self.parallel or os.cpu_count()
         msvc = self.compiler.compiler_type == "msvc"
         common = MSVC_COMMON if msvc else GCC_COMMON if self.is_clang() else GCC_COMMON + GCC_ALONE
         for ext in self.extensions:
-            target = ext.name.rpartition(".")[2]
+            target = instruction_set(ext)
             if msvc:
                 ext.extra_compile_args = common + MSVC_FLAGS.get(target, [])
             else:
@@ -88,17 +107,31 @@ class BuildKernels(build_ext):
                 ext.extra_link_args = [SANITIZERS] if DEBUG else []
             ext.include_dirs = [numpy.get_include()]
             ext.define_macros = [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")]
-            # One call per module: cythonize() refuses two extensions over one source.
-            [translated] = cythonize(
-                [ext],
+        self.translate()
+        super().build_extensions()
+
+    def translate(self):
+        """Cython's part, of what has changed."""
+        from Cython.Build import cythonize
+
+        # One call per instruction set: cythonize() refuses two extensions over one source.
+        for target in sorted({instruction_set(ext) for ext in self.extensions}):
+            of_target = [ext for ext in self.extensions if instruction_set(ext) == target]
+            translated = cythonize(
+                of_target,
                 build_dir=str(Path("build", "cython", target)),
                 annotate=ANNOTATE,
                 quiet=True,
-                force=True,  # its own look at the files misses changes to the .pxd of this package
+                nthreads=self.parallel,
                 compiler_directives={"language_level": "3", "freethreading_compatible": True, "cdivision": True},
             )
-            ext.sources, ext.depends = translated.sources, translated.depends
-        super().build_extensions()
+            for ext, made in zip(of_target, translated, strict=True):
+                ext.sources, ext.depends = made.sources, made.depends
+
+    def copy_extensions_to_source(self):
+        for ext in self.extensions:
+            Path(self.get_ext_fullpath(ext.name)).parent.mkdir(exist_ok=True)
+        super().copy_extensions_to_source()
 
     def is_clang(self) -> bool:
         # Its name does not say it: macOS's is called gcc, too.
@@ -117,18 +150,5 @@ class BuildKernels(build_ext):
                 sys.exit(NO_HEADERS.format(header=header))
 
 
-def kernels(name: str, source: str) -> Extension:
-    return Extension(f"fastnn._kernels.{name}", [f"fastnn/_kernels/{source}"])
-
-
 if __name__ == "__main__":  # tests compile functions of the kernels with these flags
-    setup(
-        ext_modules=[
-            kernels("cpu", "cpu.pyx"),
-            kernels("memory", "memory.pyx"),
-            kernels("threads", "threads.pyx"),
-            kernels("lists", "lists.pyx"),
-            *(kernels(target, "kernels.pyx") for target in targets()),
-        ],
-        cmdclass={"build_ext": BuildKernels},
-    )
+    setup(ext_modules=modules(), cmdclass={"build_ext": BuildKernels})

@@ -1,7 +1,8 @@
 """Which implementation runs: list, choose, force, refuse.
 
-A backend is a module with the ops of `fastnn.optable`.  They live side by side in one process; a compiled one is
-imported when it is first chosen, and only if this machine can run it.
+A backend has the ops of `fastnn.optable` as its functions: the reference is a module, a compiled one is made of a module
+for each family of ops.  They live side by side in one process; a compiled one is imported when it is first chosen, and
+only if this machine can run it.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from importlib import import_module
-from importlib.util import find_spec
-from types import SimpleNamespace
+from pkgutil import iter_modules
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ import numpy as np
 from fastnn import reference
 
 try:
+    from fastnn import _kernels
     from fastnn._kernels import cpu, threads
 except ImportError as error:
     raise ImportError(
@@ -33,17 +35,20 @@ except ImportError as error:
 VARIABLE = "FASTNN_BACKEND"
 
 
-def _module_name(name: str) -> str:
-    return "fastnn.reference" if name == "reference" else "fastnn._kernels." + name.replace("-", "_")
+def _families(name: str) -> list[str]:
+    """The names of the modules that were built for an instruction set."""
+    folders = [os.path.join(folder, name.replace("-", "_")) for folder in _kernels.__path__]
+    return [module.name for module in iter_modules(folders)]
 
 
 @cache
 def backends() -> tuple[str, ...]:
     """The names of the backends usable on this machine, best first; the last is the NumPy reference."""
-    built = [name for name in (*cpu.instruction_sets(), "generic") if find_spec(_module_name(name))]
+    built = [name for name in (*cpu.instruction_sets(), "generic") if _families(name)]
     return (*dict.fromkeys(built), "reference")
 
 
+@cache
 def load(name: str) -> Any:
     """
     The module of a backend.
@@ -60,7 +65,13 @@ def load(name: str) -> Any:
     """
     if name not in backends():
         raise ValueError(f"no backend {name!r} on this machine; usable here: {', '.join(backends())}")
-    return import_module(_module_name(name))
+    if name == "reference":
+        return reference
+    backend = ModuleType(f"fastnn._kernels.{name.replace('-', '_')}")
+    for family in _families(name):
+        module = import_module(f"{backend.__name__}.{family}")
+        vars(backend).update({key: value for key, value in vars(module).items() if key[0] != "_"})
+    return backend
 
 
 def name_of(backend: Any) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn import arguments, gradient, npz
-from fastnn._kernels.lists import are_same
+from fastnn._kernels.lists import same_objects
 from fastnn.arguments import Array
 from fastnn.backends import active
 from fastnn.layers import Affine, IdentityWithLoss, Relu, Sigmoid, SigmoidWithLoss, SoftmaxWithLoss
@@ -192,7 +192,7 @@ class _Plan:
         params: list[Any] = []
         for layer in self.affines:
             params += layer.params
-        if not are_same(params, self.params):
+        if not same_objects(params, self.params):
             self._look_again(params)
         if self.dtype is None or type(x) is not np.ndarray or x.dtype != self.dtype:  # to NumPy, None is float64
             return False

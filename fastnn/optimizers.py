@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastnn import arguments, ops
-from fastnn._kernels.lists import go_together
+from fastnn._kernels.lists import can_step_in_place
 from fastnn.backends import active
 
 __all__ = ["SGD", "AdaGrad", "Adam", "Momentum", "Nesterov", "RMSprop"]
@@ -43,7 +43,7 @@ class SGD:
         sgd, lr = active().sgd, self.lr
         if isinstance(params, dict) or isinstance(grads, dict):
             params, grads = _in_order(params, grads)
-        if go_together(params, grads):
+        if can_step_in_place(params, grads):
             for p, dp in zip(params, grads, strict=True):
                 sgd(p, dp, lr, out=p)
         else:

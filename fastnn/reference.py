@@ -856,7 +856,7 @@ def nesterov(
     dp: npt.ArrayLike,
     lr: float,
     momentum: float,
-    volume: int = 1,
+    form: int = 1,
     *,
     out: tuple[Array | None, Array | None] | None = None,
 ) -> tuple[Array, Array]:
@@ -876,7 +876,7 @@ def nesterov(
         Its gradient.
     lr, momentum : float
         Learning rate; what is kept of the velocity.
-    volume : {1, 2}, optional
+    form : {1, 2}, optional
         Whose form.
     out : tuple of ndarray or None, optional
         For the results: ``(p, v)`` for a step in place.
@@ -890,11 +890,11 @@ def nesterov(
     Y. Bengio, N. Boulanger-Lewandowski, R. Pascanu, "Advances in Optimizing Recurrent Networks", 2012, equations 6, 7.
     """
     lr, momentum = arguments.number("lr", lr), arguments.number("momentum", momentum)
-    volume = arguments.whole_number("volume", volume, 1, 2)
+    form = arguments.whole_number("form", form, 1, 2)
     (p, v), dp = arguments.step({"p": p, "v": v}, dp)
     with np.errstate(all="ignore"):
         velocity = (momentum * v - lr * dp).astype(p.dtype)
-        updated = p + momentum * momentum * (v if volume == 1 else velocity)
+        updated = p + momentum * momentum * (v if form == 1 else velocity)
         updated = updated - (1 + momentum) * lr * dp
     return _step_results((updated, velocity), (p, v), dp, out)
 

@@ -1,7 +1,7 @@
-"""The worker threads: they and the caller take the pieces of a task until none is left.
+"""The worker threads: they and the caller take the chunks of a task until none is left.
 
 Where a task is cut depends on its size alone, never on the number of threads, so neither do results.  The caller waits
-for pieces that a worker has begun, never for a worker to wake up: if they come late, it has done the work by itself.
+for chunks that a worker has begun, never for a worker to wake up: if they come late, it has done the work by itself.
 A caller that finds the workers busy with another's task does the same.
 
 Threads and locks are CPython's own, the same on every platform, and a worker never touches Python.  Workers start with
@@ -86,11 +86,11 @@ cdef struct Pool:
     shared threads  # workers and caller; the shared ones are looked at without the lock too, for hints
     bint busy
     bint waiting
-    Part part
+    Work work
     const void* task
     Py_ssize_t n
     Py_ssize_t length
-    shared pieces
+    shared chunks
     shared next
     shared unfinished
 
@@ -105,7 +105,7 @@ cdef inline bint not_long_since(double start) noexcept nogil:
 
 
 cdef void take_lock() noexcept nogil:
-    # It is never held for long, and sleeping for it would cost more than a piece.
+    # It is never held for long, and sleeping for it would cost more than a chunk.
     cdef int _
     for _ in range(LOOKS):
         if PyThread_acquire_lock(pool.lock, NOWAIT_LOCK):
@@ -114,24 +114,24 @@ cdef void take_lock() noexcept nogil:
     PyThread_acquire_lock(pool.lock, WAIT_LOCK)
 
 
-cdef inline void run_piece(Part part, const void* task, Py_ssize_t n, Py_ssize_t length, Py_ssize_t k) noexcept nogil:
-    part(task, k * length, min(n, (k + 1) * length), k)
+cdef inline void run_chunk(Work work, const void* task, Py_ssize_t n, Py_ssize_t length, Py_ssize_t k) noexcept nogil:
+    work(task, k * length, min(n, (k + 1) * length), k)
 
 
 cdef inline bint work_on() noexcept nogil:
-    """Do one piece if there is one.  The lock is held before and after, not meanwhile."""
+    """Do one chunk if there is one.  The lock is held before and after, not meanwhile."""
     cdef Py_ssize_t k = pool.next
-    if k >= pool.pieces:
+    if k >= pool.chunks:
         return False
     pool.next += 1
     PyThread_release_lock(pool.lock)
-    run_piece(pool.part, pool.task, pool.n, pool.length, k)
+    run_chunk(pool.work, pool.task, pool.n, pool.length, k)
     take_lock()
     pool.unfinished -= 1
     return True
 
 
-cdef void work(void* argument) noexcept nogil:
+cdef void live(void* argument) noexcept nogil:
     """The life of a worker."""
     cdef Worker* worker = <Worker*> argument
     take_lock()
@@ -142,10 +142,10 @@ cdef void work(void* argument) noexcept nogil:
                 PyThread_release_lock(pool.finished)
         PyThread_release_lock(pool.lock)
         start = seconds()
-        while pool.next >= pool.pieces and not_long_since(start):
+        while pool.next >= pool.chunks and not_long_since(start):
             give_way()
         take_lock()
-        if pool.next >= pool.pieces or worker.number >= pool.threads:
+        if pool.next >= pool.chunks or worker.number >= pool.threads:
             worker.asleep = True
             PyThread_release_lock(pool.lock)
             PyThread_acquire_lock(worker.wake, WAIT_LOCK)
@@ -158,20 +158,20 @@ cdef inline void call(Worker* worker) noexcept nogil:
         PyThread_release_lock(worker.wake)
     elif not worker.started:
         # If the system has no thread to give, the others do the work.
-        worker.started = start_thread(work, worker) != PYTHREAD_INVALID_THREAD_ID
+        worker.started = start_thread(live, worker) != PYTHREAD_INVALID_THREAD_ID
 
 
-cdef void run(Part part, const void* task, Py_ssize_t n, Py_ssize_t length) noexcept nogil:
-    """Do `part` of `task` for every piece of `length` of its n units; the last piece may be shorter."""
-    cdef Py_ssize_t k, pieces = (n + length - 1) // length
+cdef void run(Work work, const void* task, Py_ssize_t n, Py_ssize_t length) noexcept nogil:
+    """Do `work` of `task` for every chunk of `length` of its n units; the last chunk may be shorter."""
+    cdef Py_ssize_t k, chunks = (n + length - 1) // length
     cdef double start
-    if pieces > 1 and pool.threads > 1:
+    if chunks > 1 and pool.threads > 1:
         take_lock()
         if not pool.busy:
             pool.busy = True
-            pool.part, pool.task, pool.n, pool.length = part, task, n, length
-            pool.next, pool.pieces, pool.unfinished = 0, pieces, pieces
-            for k in range(min(pool.threads, pieces) - 1):
+            pool.work, pool.task, pool.n, pool.length = work, task, n, length
+            pool.next, pool.chunks, pool.unfinished = 0, chunks, chunks
+            for k in range(min(pool.threads, chunks) - 1):
                 call(&pool.workers[k])
             while work_on():
                 pass
@@ -189,8 +189,8 @@ cdef void run(Part part, const void* task, Py_ssize_t n, Py_ssize_t length) noex
             PyThread_release_lock(pool.lock)
             return
         PyThread_release_lock(pool.lock)
-    for k in range(pieces):
-        run_piece(part, task, n, length, k)
+    for k in range(chunks):
+        run_chunk(work, task, n, length, k)
 
 
 cdef PyThread_type_lock held_lock() noexcept:
@@ -217,7 +217,7 @@ def _no_workers():
     for k in range(MOST - 1):
         pool.workers[k] = Worker(number=k + 1, started=False, asleep=False, wake=NULL)
     pool.busy = pool.waiting = False
-    pool.next = pool.pieces = pool.unfinished = 0
+    pool.next = pool.chunks = pool.unfinished = 0
     if pool.lock == NULL or pool.finished == NULL or not locks_for(pool.threads):
         raise MemoryError(NO_LOCK)
 

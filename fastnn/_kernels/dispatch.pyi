@@ -1,0 +1,3 @@
+from typing import Any
+
+def function(op: Any, chosen: Any, process: Any) -> Any: ...

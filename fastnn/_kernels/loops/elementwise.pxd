@@ -1,0 +1,43 @@
+"""Element by element."""
+
+from libc.stdint cimport uint8_t
+
+from fastnn._kernels.vmath cimport real, sigmoid as sigmoid_of
+
+
+cdef inline void relu(const real* x, real* y, Py_ssize_t n) noexcept nogil:
+    """IN x (n,), OUT y (n,), in place allowed."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        y[i] = <real> 0 if x[i] <= 0 else x[i]
+
+
+cdef inline void relu_with_mask(const real* x, real* y, uint8_t* mask, Py_ssize_t n) noexcept nogil:
+    """IN x (n,), OUT y (n,), mask (n,), y in place allowed."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        mask[i] = x[i] <= 0
+        y[i] = <real> 0 if x[i] <= 0 else x[i]
+
+
+cdef inline void relu_backward(const real* dout, const uint8_t* mask, real* dx, Py_ssize_t n) noexcept nogil:
+    """IN dout (n,), mask (n,), OUT dx (n,), in place allowed."""
+    cdef real kept
+    cdef Py_ssize_t i
+    for i in range(n):
+        kept = dout[i]  # read in any case: without masked loads a conditional one is not vectorised
+        dx[i] = <real> 0 if mask[i] else kept
+
+
+cdef inline void sigmoid(const real* x, real* y, Py_ssize_t n) noexcept nogil:
+    """IN x (n,), OUT y (n,), in place allowed."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        y[i] = sigmoid_of(x[i])
+
+
+cdef inline void sigmoid_backward(const real* dout, const real* y, real* dx, Py_ssize_t n) noexcept nogil:
+    """IN dout, y (n,), OUT dx (n,), in place allowed."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        dx[i] = dout[i] * (<real> 1 - y[i]) * y[i]

@@ -1,0 +1,317 @@
+"""Losses and their gradients.  Each loss gives the sum over its rows, of which it is minus the mean."""
+
+from libc.string cimport memcpy, memset
+
+from fastnn._kernels.loops.reductions cimport (
+    LANES, SHORT, Sum, TILE, dot_of, max_of, plus, plus_sum, sum_of, value
+)
+from fastnn._kernels.loops.softmax cimport softmax_row, softmax_rows
+from fastnn._kernels.vmath cimport exp_of_nonpositive, log, real, sigmoid as sigmoid_of
+
+cdef enum:
+    CLOSE = 4096
+
+
+cdef inline Py_ssize_t first_bad_label(const Py_ssize_t* t, Py_ssize_t N, Py_ssize_t C) noexcept nogil:
+    """IN t (N,).  The first row whose label is outside 0..C-1, or -1."""
+    cdef Py_ssize_t n
+    cdef size_t worst = 0
+    for n in range(N):
+        worst = <size_t> t[n] if <size_t> t[n] > worst else worst
+    if N == 0 or worst < <size_t> C:
+        return -1
+    for n in range(N):  # scalar: stops at the first
+        if <size_t> t[n] >= <size_t> C:
+            return n
+    return -1
+
+
+cdef inline double sum_of_logs(real* p, Py_ssize_t n) noexcept nogil:
+    """IN p (n,), overwritten with its logarithms."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        p[i] = log(p[i])
+    return value(sum_of(<const real*> p, n))
+
+
+cdef inline double weighted_sum(const real* t, const real* x, real shift, Py_ssize_t n) noexcept nogil:
+    """IN t, x (n,).  sum t (x - shift) over the t that are not 0: an infinite x counts for nothing there."""
+    cdef Sum s = Sum(0, 0)
+    cdef real shifted
+    cdef real counted[TILE]
+    cdef Py_ssize_t i = 0, k, width
+    while i < n:
+        width = min(TILE, n - i)
+        for k in range(width):
+            shifted = x[i + k] - shift
+            counted[k] = <real> 0 if t[i + k] == 0 else shifted
+        s = plus(s, dot_of(t + i, <const real*> counted, width))
+        i += TILE
+    return value(s)
+
+
+cdef inline Sum weighted_logs(const real* t, const real* y, real eps, Py_ssize_t n) noexcept nogil:
+    """IN t, y (n,).  sum t log(y + eps) over the t that are not 0."""
+    cdef Sum s = Sum(0, 0)
+    cdef real logs[TILE]
+    cdef Py_ssize_t i = 0, k, width
+    while i < n:
+        width = min(TILE, n - i)
+        for k in range(width):
+            logs[k] = log(y[i + k] + eps)
+        s = plus(s, weighted_sum(t + i, <const real*> logs, <real> 0, width))
+        i += TILE
+    return s
+
+
+cdef inline Sum cross_entropy_labels(
+    const real* y, const Py_ssize_t* t, real eps, Py_ssize_t N, Py_ssize_t C
+) noexcept nogil:
+    """IN y (N, C), t (N,)."""
+    cdef Sum s = Sum(0, 0)
+    cdef real p[TILE]
+    cdef Py_ssize_t first, rows, n
+    first = 0
+    while first < N:
+        rows = min(TILE, N - first)
+        for n in range(rows):  # scalar: at labels
+            p[n] = y[(first + n) * C + t[first + n]] + eps
+        s = plus(s, sum_of_logs(p, rows))
+        first += TILE
+    return s
+
+
+cdef inline Sum cross_entropy_targets(const real* y, const real* t, real eps, Py_ssize_t n) noexcept nogil:
+    """IN y, t (n,)."""
+    return weighted_logs(t, y, eps, n)
+
+
+cdef inline void cross_entropy_labels_backward(
+    const real* y, const Py_ssize_t* t, real dout, real eps, real* dy, Py_ssize_t N, Py_ssize_t rows, Py_ssize_t C
+) noexcept nogil:
+    """IN y (rows, C), t (rows,), OUT dy (rows, C), in place allowed.  N is the rows of the whole."""
+    cdef Py_ssize_t n
+    cdef real p
+    for n in range(rows):  # scalar: at labels
+        p = y[n * C + t[n]]
+        memset(dy + n * C, 0, C * sizeof(real))
+        dy[n * C + t[n]] = -dout / (<real> N * (p + eps))
+
+
+cdef inline void cross_entropy_targets_backward(
+    const real* y, const real* t, real dout, real eps, real* dy, Py_ssize_t N, Py_ssize_t n
+) noexcept nogil:
+    """IN y, t (n,), OUT dy (n,), in place allowed.  N is the rows of the whole."""
+    cdef Py_ssize_t i
+    cdef real rows = <real> N
+    for i in range(n):
+        dy[i] = <real> 0 if t[i] == 0 else -t[i] * dout / (rows * (y[i] + eps))
+
+
+# `exact` means eps = 0 before it was rounded to `real`: the loss of a row is log(sum exp(x)) - x[t], both parts
+# relative to the row's maximum.  Otherwise it is -log(softmax(x)[t] + eps).
+
+cdef inline Sum softmax_cross_entropy_labels(
+    const real* x, const Py_ssize_t* t, real eps, bint exact, real* y, Py_ssize_t N, Py_ssize_t C
+) noexcept nogil:
+    """IN x (N, C), t (N,), OUT y (N, C) = softmax(x), in place allowed."""
+    cdef Sum s = Sum(0, 0)
+    cdef real p[TILE]
+    cdef real largest[TILE]
+    cdef Sum total[TILE]
+    cdef double sums[TILE]
+    cdef Py_ssize_t first = 0, rows, n
+    while first < N:
+        rows = min(TILE, N - first)
+        for n in range(rows):  # scalar: at labels
+            p[n] = x[(first + n) * C + t[first + n]]
+        softmax_rows(x + first * C, y + first * C, rows, C, largest, total)
+        if exact:
+            for n in range(rows):  # scalar: one sum
+                s = plus(s, p[n] - largest[n])
+                sums[n] = value(total[n])
+            s = plus(s, -sum_of_logs(sums, rows))
+        else:
+            for n in range(rows):  # scalar: at labels
+                p[n] = y[(first + n) * C + t[first + n]] + eps
+            s = plus(s, sum_of_logs(p, rows))
+        first += TILE
+    return s
+
+
+cdef inline Sum softmax_cross_entropy_targets(
+    const real* x, const real* t, real eps, bint exact, real* y, Py_ssize_t N, Py_ssize_t C
+) noexcept nogil:
+    """IN x, t (N, C), OUT y (N, C) = softmax(x), in place allowed."""
+    cdef Sum s = Sum(0, 0)
+    cdef real largest
+    cdef Sum total
+    cdef double weight
+    cdef Py_ssize_t n
+    cdef const real* x_n
+    cdef const real* t_n
+    for n in range(N):  # scalar: whole rows
+        x_n, t_n = x + n * C, t + n * C
+        if exact:
+            s = plus(s, weighted_sum(t_n, x_n, max_of(x_n, C), C))
+        softmax_row(x_n, y + n * C, C, &largest, &total)
+        if exact:
+            weight = value(sum_of(t_n, C))
+            if weight != 0:
+                s = plus(s, -weight * log(value(total)))
+        else:
+            s = plus(s, value(weighted_logs(t_n, <const real*> y + n * C, eps, C)))
+    return s
+
+
+cdef inline void softmax_cross_entropy_labels_backward(
+    const real* y, const Py_ssize_t* t, real factor, real* dx, Py_ssize_t N, Py_ssize_t C
+) noexcept nogil:
+    """IN y (N, C), t (N,), factor = dout / N, OUT dx (N, C), in place allowed."""
+    cdef real at_label[TILE]
+    cdef Py_ssize_t first = 0, rows, n, i
+    while first < N:
+        rows = min(TILE, N - first)
+        for n in range(rows):  # scalar: at labels
+            at_label[n] = (y[(first + n) * C + t[first + n]] - <real> 1) * factor
+        for i in range(first * C, (first + rows) * C):
+            dx[i] = y[i] * factor
+        for n in range(rows):  # scalar: at labels
+            # Not an assignment: GCC would make scatter instructions of it, which are slow.
+            memcpy(dx + (first + n) * C + t[first + n], at_label + n, sizeof(real))
+        first += TILE
+
+
+cdef inline void scaled_difference(
+    const real* y, const real* t, real factor, real* dx, Py_ssize_t n
+) noexcept nogil:
+    """IN y, t (n,), factor = dout / N, OUT dx (n,) = factor (y - t), in place allowed."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        dx[i] = (y[i] - t[i]) * factor
+
+
+# The loss and its gradient at once: the rows of a block of about CLOSE elements are still in the first cache when their
+# probabilities become the gradient, in place.
+
+cdef inline Py_ssize_t rows_of_a_block(Py_ssize_t C) noexcept nogil:
+    cdef Py_ssize_t rows = CLOSE // C
+    return max(rows - rows % LANES, LANES) if C <= SHORT else max(rows, 1)
+
+
+cdef inline Sum softmax_cross_entropy_labels_and_grad(
+    const real* x, const Py_ssize_t* t, real eps, bint exact, real factor, real* dx, Py_ssize_t N, Py_ssize_t C
+) noexcept nogil:
+    """IN x (N, C), t (N,), factor = dout / N, OUT dx (N, C), in place allowed."""
+    cdef Sum s = Sum(0, 0)
+    cdef Py_ssize_t first = 0, block = rows_of_a_block(C), rows
+    cdef real* y
+    while first < N:
+        rows = min(block, N - first)
+        y = dx + first * C
+        s = plus(s, value(softmax_cross_entropy_labels(x + first * C, t + first, eps, exact, y, rows, C)))
+        softmax_cross_entropy_labels_backward(<const real*> y, t + first, factor, y, rows, C)
+        first += block
+    return s
+
+
+cdef inline Sum softmax_cross_entropy_targets_and_grad(
+    const real* x, const real* t, real eps, bint exact, real factor, real* dx, Py_ssize_t N, Py_ssize_t C
+) noexcept nogil:
+    """IN x, t (N, C), factor = dout / N, OUT dx (N, C), in place allowed."""
+    cdef Sum s = Sum(0, 0)
+    cdef Py_ssize_t first = 0, block = rows_of_a_block(C), rows
+    cdef real* y
+    while first < N:
+        rows = min(block, N - first)
+        y = dx + first * C
+        s = plus(s, value(softmax_cross_entropy_targets(x + first * C, t + first * C, eps, exact, y, rows, C)))
+        scaled_difference(<const real*> y, t + first * C, factor, y, rows * C)
+        first += block
+    return s
+
+
+cdef inline real softplus_rest(real x) noexcept nogil:
+    """log(1 + exp(-|x|)): softplus(x) = max(x, 0) + this."""
+    cdef real e = exp_of_nonpositive(-x if x > 0 else x)
+    cdef real sum = <real> 1 + e
+    # What 1 + e has lost of e is made up for by the ratio.
+    cdef real ratio = e / (sum - <real> 1 if sum > 1 else <real> 1)
+    return log(sum) * ratio if sum > 1 else e
+
+
+cdef inline Sum sigmoid_cross_entropy(
+    const real* x, const real* t, real eps, bint exact, real* y, Py_ssize_t n
+) noexcept nogil:
+    """IN x, t (n,), OUT y (n,) = sigmoid(x), in place allowed.  sum t log(y + eps) + (1 - t) log(1 - y + eps)."""
+    cdef Sum s = Sum(0, 0)
+    cdef real of_1[TILE]
+    cdef real of_0[TILE]
+    cdef real z, rest, one, zero
+    cdef Py_ssize_t first = 0, i, width
+    while first < n:
+        width = min(TILE, n - first)
+        if exact:
+            for i in range(width):
+                z = x[first + i]
+                rest = softplus_rest(z)
+                of_1[i] = (z if z < 0 else <real> 0) - rest
+                of_0[i] = (-z if z > 0 else <real> 0) - rest
+        else:
+            # The probability of class 0; 1 - y would have lost the digits of a small one.
+            for i in range(width):
+                of_0[i] = sigmoid_of(-x[first + i])
+        for i in range(width):
+            y[first + i] = sigmoid_of(x[first + i])
+        if not exact:
+            for i in range(width):
+                of_1[i] = log(y[first + i] + eps)
+            for i in range(width):
+                of_0[i] = log(of_0[i] + eps)
+        for i in range(width):
+            one = t[first + i] * of_1[i]
+            zero = (<real> 1 - t[first + i]) * of_0[i]
+            of_1[i] = (<real> 0 if t[first + i] == 0 else one) + (<real> 0 if t[first + i] == 1 else zero)
+        s = plus(s, value(sum_of(<const real*> of_1, width)))
+        first += TILE
+    return s
+
+
+cdef inline bint are_probabilities(const real* t, Py_ssize_t n) noexcept nogil:
+    """IN t (n,).  Whether each is from 0 to 1; NaN is not."""
+    cdef real good[LANES]
+    cdef real above
+    cdef double count = 0
+    cdef Py_ssize_t first = 0, i, k, whole = n - n % LANES, stop
+    while first < whole:
+        stop = min(first + LANES * TILE, whole)
+        for k in range(LANES):  # scalar: a memset
+            good[k] = 0
+        i = first
+        while i < stop:
+            for k in range(LANES):
+                above = <real> 1 if t[i + k] >= 0 else <real> 0
+                good[k] += above if t[i + k] <= 1 else <real> 0
+            i += LANES
+        for k in range(LANES):  # scalar: few
+            count += good[k]
+        first = stop
+    for i in range(whole, n):  # scalar: few
+        count += 0 <= t[i] <= 1
+    return count == n
+
+
+cdef inline Sum squared_error(const real* y, const real* t, Py_ssize_t n) noexcept nogil:
+    """IN y, t (n,).  -1/2 sum (y - t)^2."""
+    cdef Sum s = Sum(0, 0)
+    cdef double squares[TILE]
+    cdef real difference
+    cdef Py_ssize_t first = 0, i, width
+    while first < n:
+        width = min(TILE, n - first)
+        for i in range(width):
+            difference = y[first + i] - t[first + i]
+            squares[i] = -0.5 * <double> difference * <double> difference
+        s = plus_sum(s, sum_of(<const double*> squares, width))
+        first += TILE
+    return s

@@ -1,0 +1,264 @@
+"""A perceptron's loss and gradients in one call: the ops of other families around the products of its layers."""
+
+cimport numpy as cnp
+
+from fastnn._kernels.arrays cimport (
+    COMPILED_FOR, PyArray_CheckExact, PyArray_ISCARRAY, PyArray_ISCARRAY_RO, PyArray_SAMESHAPE, apart, columns, data, same_type
+)
+from fastnn._kernels.boundary cimport (
+    CHUNKS, MOVES, Arrays, Chunk, Op, Task, arrays, by_columns, empty, fall_back, fresh, given, head, op, plain, run
+)
+from fastnn._kernels.loops cimport perceptron as loops
+from fastnn._kernels.products cimport as_matrix, is_row, product, transposed
+from fastnn._kernels.targets cimport LossOp, epsilon, run_loss, targets_of
+from fastnn._kernels.vmath cimport real
+
+from fastnn import arguments
+
+# Compiled for the same instruction set.
+from .affine import ADD_BIAS, BIAS_GRAD
+from .elementwise import SIGMOID, SIGMOID_BACKWARD
+from .losses import (
+    MEAN_SQUARED_ERROR,
+    MEAN_SQUARED_ERROR_BACKWARD,
+    SIGMOID_CROSS_ENTROPY,
+    SIGMOID_CROSS_ENTROPY_BACKWARD,
+    SOFTMAX_CROSS_ENTROPY_AND_GRAD,
+)
+
+compiled_for = COMPILED_FOR.decode()
+
+cdef enum:
+    # Up to how many multiplications a loop of our own is faster than a call of BLAS.
+    SMALL = 2048
+
+
+# ---------------------------------------------------------------- products
+
+# x, of the head, and b make y; N, K and M are as the loops have them.
+cdef struct Product:
+    Task head
+    const void* b
+    void* y
+    Py_ssize_t N
+    Py_ssize_t K
+    Py_ssize_t M
+
+
+cdef void x_W_chunk(
+    const real* x, const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t chunk
+) noexcept nogil:
+    cdef const Product* k = <const Product*> task
+    loops.small_product(x, <const real*> k.b, <real*> k.y, k.N, k.K, k.M)
+
+
+cdef void xT_dout_chunk(
+    const real* x, const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t chunk
+) noexcept nogil:
+    cdef const Product* k = <const Product*> task
+    loops.small_product_xt(x, <const real*> k.b, <real*> k.y, k.N, k.K, k.M)
+
+
+cdef void dout_WT_chunk(
+    const real* dout, const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t chunk
+) noexcept nogil:
+    cdef const Product* k = <const Product*> task
+    loops.small_product_wt(dout, <const real*> k.b, <real*> k.y, k.N, k.K, k.M)
+
+
+cdef Op X_W = op("x W", <Chunk> x_W_chunk[float], <Chunk> x_W_chunk[double], MOVES, False)
+cdef Op XT_DOUT = op("x^T dout", <Chunk> xT_dout_chunk[float], <Chunk> xT_dout_chunk[double], MOVES, False)
+cdef Op DOUT_WT = op("dout W^T", <Chunk> dout_WT_chunk[float], <Chunk> dout_WT_chunk[double], MOVES, False)
+
+
+cdef int multiply(Op op, cnp.ndarray a, cnp.ndarray b, cnp.ndarray y, Py_ssize_t N, cnp.ndarray W) except -1:
+    """y = the product that `op` names, for N rows and an affine map of W's shape."""
+    cdef Py_ssize_t K = cnp.PyArray_DIM(W, 0), M = cnp.PyArray_DIM(W, 1)
+    cdef Product task
+    if N * K * M <= SMALL:
+        task = Product(head(op, a), data(b), data(y), N, K, M)
+        run(op, a, &task.head, 1, 1, 1)
+    elif op is X_W:
+        product(as_matrix(a, N, K), b, y)
+    elif op is XT_DOUT:
+        product(transposed(as_matrix(a, N, K)), as_matrix(b, N, M), y)
+    else:
+        product(as_matrix(a, N, M), transposed(b), y)
+    return 0
+
+
+# ---------------------------------------------------------------- between the products, in place
+
+cdef void add_bias_relu_chunk(
+    const real* b, const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t chunk
+) noexcept nogil:
+    cdef const Arrays* k = <const Arrays*> task
+    loops.add_bias_relu(b, <real*> k.y + first * k.head.C, last - first, k.head.C)
+
+
+cdef void relu_backward_from_output_chunk(
+    const real* h, const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t chunk
+) noexcept nogil:
+    cdef const Arrays* k = <const Arrays*> task
+    loops.relu_backward_from_output(h + first, <real*> k.y + first, last - first)
+
+
+cdef Op ADD_BIAS_RELU = op(
+    "add_bias_relu", <Chunk> add_bias_relu_chunk[float], <Chunk> add_bias_relu_chunk[double], MOVES, True
+)
+cdef Op RELU_BACKWARD_FROM_OUTPUT = op(
+    "relu_backward_from_output",
+    <Chunk> relu_backward_from_output_chunk[float], <Chunk> relu_backward_from_output_chunk[double], MOVES, False
+)
+
+
+cdef int run_arrays(Op op, cnp.ndarray x, cnp.ndarray x2, cnp.ndarray y) except -1:
+    cdef Arrays task = arrays(op, x, x2, y)
+    run(op, x, &task.head, task.head.N, task.head.C, CHUNKS)
+    return 0
+
+
+cdef int activate(cnp.ndarray y, cnp.ndarray b, bint relu) except -1:
+    """y = activation(y + b)."""
+    cdef Arrays task
+    if relu:
+        task = arrays(ADD_BIAS_RELU, y, None, y)
+        run(ADD_BIAS_RELU, b, &task.head, task.head.N, task.head.C, CHUNKS)
+    else:
+        run_arrays(ADD_BIAS, y, b, y)
+        run_arrays(SIGMOID, y, None, y)
+    return 0
+
+
+cdef int activate_backward(cnp.ndarray h, cnp.ndarray dh, bint relu) except -1:
+    """dh = the gradient with respect to what the activation made h from."""
+    if relu:
+        run_arrays(RELU_BACKWARD_FROM_OUTPUT, h, None, dh)
+    else:
+        run_arrays(SIGMOID_BACKWARD, dh, h, dh)
+    return 0
+
+
+# ---------------------------------------------------------------- the arguments
+
+cdef bint plain_chain(cnp.ndarray x, tuple params):
+    """Plain weights and biases of x's dtype, each layer as wide as the one before."""
+    cdef Py_ssize_t i
+    cdef object W, b
+    if not params or len(params) % 2:
+        return False
+    for i in range(0, len(params), 2):
+        W, b = params[i], params[i + 1]
+        if not (
+            PyArray_CheckExact(W)
+            and same_type(<cnp.ndarray> W, x)
+            and PyArray_ISCARRAY_RO(<cnp.ndarray> W)
+            and cnp.PyArray_NDIM(<cnp.ndarray> W) == 2
+            and is_row(b, <cnp.ndarray> W)
+            and (i == 0 or columns(params[i - 2]) == cnp.PyArray_DIM(<cnp.ndarray> W, 0))
+        ):
+            return False
+    return True
+
+
+cdef bint good_outputs(object out, tuple params, cnp.ndarray x, cnp.ndarray t):
+    """As arguments.separate_outputs has it, seen without running any Python."""
+    cdef Py_ssize_t i, k
+    cdef cnp.ndarray array
+    if type(out) is not tuple or len(<tuple> out) != len(params):
+        return False
+    for i in range(len(params)):
+        if not PyArray_CheckExact((<tuple> out)[i]):
+            return False
+        array = (<tuple> out)[i]
+        if not (same_type(array, x) and PyArray_ISCARRAY(array) and PyArray_SAMESHAPE(array, params[i])):
+            return False
+        if not (apart(array, x) and apart(array, t)):
+            return False
+        for k in range(len(params)):
+            if not apart(array, params[k]) or k < i and not apart(array, (<tuple> out)[k]):
+                return False
+    return True
+
+
+cdef object outputs(object out, tuple params, cnp.ndarray x, cnp.ndarray t):
+    """Where each gradient goes, None for an array of its own."""
+    if out is None or good_outputs(out, params, x, t):
+        return out
+    read = {"x": x, "t": t} | {f"params[{i}]": p for i, p in enumerate(params)}
+    return arguments.separate_outputs(out, tuple([p.shape for p in params]), ((<object> x).dtype,) * len(params), read)
+
+
+# ---------------------------------------------------------------- all of it
+
+def mlp_gradient(x, t, *params, activation="relu", loss="softmax", eps=1e-7, out=None):
+    eps = epsilon(eps)
+    if type(activation) is not str or activation != "relu":
+        activation = arguments.one_of("activation", activation, ("relu", "sigmoid"))
+    if type(loss) is not str or loss != "softmax":
+        loss = arguments.one_of("loss", loss, ("softmax", "sigmoid", "identity"))
+    cdef bint relu = activation == "relu"
+    x, t = given("x", x, 0), given("t", t, 0)
+    cdef cnp.ndarray a = plain(x, 0), W, y, targets = None, dh, outputs_of_net
+    cdef cnp.npy_intp[2] shape
+    cdef Py_ssize_t N = 0, layer, last = len(params) // 2 - 1
+    cdef LossOp forward, backward = None
+    cdef tuple batch = None
+    cdef str name = "x"
+    if loss == "softmax":
+        forward = SOFTMAX_CROSS_ENTROPY_AND_GRAD
+    elif loss == "sigmoid":
+        forward, backward = SIGMOID_CROSS_ENTROPY, SIGMOID_CROSS_ENTROPY_BACKWARD
+    else:
+        forward, backward, name = MEAN_SQUARED_ERROR, MEAN_SQUARED_ERROR_BACKWARD, "y"
+
+    cdef list grads, inputs
+    if a is not None and plain_chain(a, params):
+        W = params[0]
+        if cnp.PyArray_NDIM(a) == 0 or cnp.PyArray_NDIM(a) > 2 or columns(a) != cnp.PyArray_DIM(W, 0):
+            a, batch = arguments.samples(a, W)
+        N = cnp.PyArray_DIM(a, 0) if cnp.PyArray_NDIM(a) == 2 else 1
+        # The outputs come first: what they are is what t is checked beside.
+        shape[0], shape[1] = N, columns(params[2 * last])
+        y = empty(1, shape + 1, cnp.PyArray_TYPE(a)) if cnp.PyArray_NDIM(a) == 1 else empty(
+            2, shape, cnp.PyArray_TYPE(a)
+        )
+        outputs_of_net = y if batch is None else y.reshape(*batch, columns(y))
+        # Products let other threads run.
+        targets = targets_of(forward, name, outputs_of_net, t, False)
+    if targets is None:
+        return fall_back("mlp_gradient")(x, t, *params, activation=activation, loss=loss, eps=eps, out=out)
+    out = outputs(out, params, x, t)
+    targets = plain(targets, 0) if backward is not None else targets
+
+    inputs = [a]
+    for layer in range(last):
+        W = params[2 * layer]
+        shape[0], shape[1] = N, cnp.PyArray_DIM(W, 1)
+        dh = empty(2, shape, cnp.PyArray_TYPE(a))
+        multiply(X_W, inputs[layer], W, dh, N, W)
+        activate(dh, params[2 * layer + 1], relu)
+        inputs.append(dh)
+    W = params[2 * last]
+    multiply(X_W, inputs[last], W, y, N, W)
+    run_arrays(ADD_BIAS, y, params[2 * last + 1], y)
+    value = run_loss(forward, outputs_of_net, targets, outputs_of_net, eps, 1.0)
+    if backward is not None:
+        run_loss(backward, outputs_of_net, targets, outputs_of_net, eps, 1.0)
+
+    grads = [None] * len(params) if out is None else list(out)
+    for layer in range(last, -1, -1):
+        W = params[2 * layer]
+        if grads[2 * layer] is None:
+            grads[2 * layer] = fresh(W, cnp.PyArray_TYPE(W))
+        if grads[2 * layer + 1] is None:
+            grads[2 * layer + 1] = fresh(params[2 * layer + 1], cnp.PyArray_TYPE(W))
+        multiply(XT_DOUT, inputs[layer], y, grads[2 * layer], N, W)
+        by_columns(BIAS_GRAD, y, grads[2 * layer + 1])
+        if layer:
+            shape[0], shape[1] = N, cnp.PyArray_DIM(W, 0)
+            dh = empty(2, shape, cnp.PyArray_TYPE(a))
+            multiply(DOUT_WT, y, W, dh, N, W)
+            activate_backward(inputs[layer], dh, relu)
+            y = dh
+    return value, *grads

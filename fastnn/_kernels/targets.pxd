@@ -1,0 +1,42 @@
+cimport numpy as cnp
+
+from fastnn._kernels.boundary cimport Chunk, Loop, Op, Task
+from fastnn._kernels.loops.reductions cimport Sum
+
+cdef enum Kind:
+    CLASSES  # indices or one-hot or soft targets, row by row
+    PROBABILITIES  # of class 1, or classes, element by element
+    VALUES  # element by element
+
+# What a loss op gives, one or both (then the array is written while t is still read), and what it takes beside x and t.
+cdef enum:
+    LOSS = 1
+    ARRAY = 2
+    EPS = 4
+    DOUT = 8
+
+# Rows of x with either targets (of its dtype) or labels, one of which is NULL; y is what the op writes, if anything.
+cdef struct WithTargets:
+    Task head
+    const void* targets
+    const Py_ssize_t* labels
+    void* y
+    double eps
+    double dout
+    Sum* sums  # where each chunk leaves its part of the loss
+
+
+cdef class LossOp(Op):
+    cdef Kind kind
+    cdef int form
+    cdef Loop[2] checks  # of labels or probabilities
+
+cdef LossOp loss_op(
+    str name, Kind kind, int form, Chunk float32, Chunk float64, Loop check32, Loop check64,
+    Py_ssize_t long_enough
+)
+cdef object loss(LossOp op, object x, object t, object dout, object eps, object out)
+
+cdef object epsilon(object eps)
+cdef cnp.ndarray targets_of(LossOp op, str name, cnp.ndarray x, cnp.ndarray t, bint steady)
+cdef object run_loss(LossOp op, cnp.ndarray x, cnp.ndarray t, cnp.ndarray y, double eps, double dout)

@@ -1,0 +1,1 @@
+from fastnn.reference import *  # noqa: F403
