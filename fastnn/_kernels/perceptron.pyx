@@ -6,7 +6,7 @@ from fastnn._kernels.arrays cimport (
     COMPILED_FOR, PyArray_CheckExact, PyArray_ISCARRAY, PyArray_ISCARRAY_RO, PyArray_SAMESHAPE, apart, columns, data, same_type
 )
 from fastnn._kernels.boundary cimport (
-    CHUNKS, MOVES, Arrays, Chunk, Op, Task, arrays, by_columns, empty, fall_back, fresh, given, head, op, plain, run
+    CHUNKS, MOVES, Arrays, Chunk, ColumnsOp, Op, Task, arrays, by_columns, empty, fall_back, fresh, given, head, op, plain, run
 )
 from fastnn._kernels.loops cimport perceptron as loops
 from fastnn._kernels.products cimport as_matrix, is_row, product, transposed
@@ -16,6 +16,8 @@ from fastnn._kernels.vmath cimport real
 from fastnn import arguments
 
 # Compiled for the same instruction set.
+cdef Op ADD_BIAS, SIGMOID, SIGMOID_BACKWARD
+cdef ColumnsOp BIAS_GRAD
 from .affine import ADD_BIAS, BIAS_GRAD
 from .elementwise import SIGMOID, SIGMOID_BACKWARD
 from .losses import (
@@ -181,14 +183,6 @@ cdef bint good_outputs(object out, tuple params, cnp.ndarray x, cnp.ndarray t):
     return True
 
 
-cdef object outputs(object out, tuple params, cnp.ndarray x, cnp.ndarray t):
-    """Where each gradient goes, None for an array of its own."""
-    if out is None or good_outputs(out, params, x, t):
-        return out
-    read = {"x": x, "t": t} | {f"params[{i}]": p for i, p in enumerate(params)}
-    return arguments.separate_outputs(out, tuple([p.shape for p in params]), ((<object> x).dtype,) * len(params), read)
-
-
 # ---------------------------------------------------------------- all of it
 
 def mlp_gradient(x, t, *params, activation="relu", loss="softmax", eps=1e-7, out=None):
@@ -197,7 +191,7 @@ def mlp_gradient(x, t, *params, activation="relu", loss="softmax", eps=1e-7, out
         activation = arguments.one_of("activation", activation, ("relu", "sigmoid"))
     if type(loss) is not str or loss != "softmax":
         loss = arguments.one_of("loss", loss, ("softmax", "sigmoid", "identity"))
-    cdef bint relu = activation == "relu"
+    cdef bint relu = activation == "relu", good = False, small = True
     x, t = given("x", x, 0), given("t", t, 0)
     cdef cnp.ndarray a = plain(x, 0), W, y, targets = None, dh, outputs_of_net
     cdef cnp.npy_intp[2] shape
@@ -224,11 +218,17 @@ def mlp_gradient(x, t, *params, activation="relu", loss="softmax", eps=1e-7, out
             2, shape, cnp.PyArray_TYPE(a)
         )
         outputs_of_net = y if batch is None else y.reshape(*batch, columns(y))
-        # Products let other threads run.
-        targets = targets_of(forward, name, outputs_of_net, t, False)
+        # Large products let other threads run, and so does whatever refuses an output.
+        good = out is None or good_outputs(out, params, x, t)
+        for layer in range(last + 1):
+            small = small and N * cnp.PyArray_SIZE(params[2 * layer]) <= SMALL
+        targets = targets_of(forward, name, outputs_of_net, t, good and small)
     if targets is None:
         return fall_back("mlp_gradient")(x, t, *params, activation=activation, loss=loss, eps=eps, out=out)
-    out = outputs(out, params, x, t)
+    if not good:
+        read = {"x": x, "t": t} | {f"params[{i}]": p for i, p in enumerate(params)}
+        shapes = tuple([p.shape for p in params])
+        out = arguments.separate_outputs(out, shapes, ((<object> a).dtype,) * len(params), read)
     targets = plain(targets, 0) if backward is not None else targets
 
     inputs = [a]

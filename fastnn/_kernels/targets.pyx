@@ -164,18 +164,14 @@ cdef object run_loss(LossOp op, cnp.ndarray x, cnp.ndarray t, cnp.ndarray y, dou
     cdef Sum sums[CHUNKS]
     cdef Sum s
     cdef bint has_labels = not same_type(t, x)
-    cdef WithTargets task = WithTargets(
-        head(op, x),
-        data(None if has_labels else t),
-        <const Py_ssize_t*> data(t if has_labels else None),
-        data(y),
-        eps,
-        dout,
-        &sums[0],
-    )
+    cdef WithTargets task = WithTargets(head(op, x), NULL, NULL, data(y), eps, dout, &sums[0])
     cdef Py_ssize_t chunks
     cdef double loss
     cdef float rounded
+    if has_labels:
+        task.labels = <const Py_ssize_t*> data(t)
+    else:
+        task.targets = data(t)
     # A loss of probabilities at labels reads one number of each row.
     chunks = run(op, x, &task.head, task.head.N, 1 if y is None and has_labels else task.head.C, CHUNKS)
     if not op.form & LOSS:
