@@ -4,6 +4,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+from promises import PROMISES
 
 import fastnn
 from fastnn import backends as usable_backends
@@ -14,7 +15,8 @@ COMPILED = [name for name in usable_backends() if name != "reference"]
 
 # The number of examples is that of each test.  pytest --hypothesis-profile=nightly chooses the longer one.
 settings.register_profile("suite", max_examples=50, derandomize=True, deadline=None, suppress_health_check=SLOW)
-settings.register_profile("nightly", max_examples=4000, print_blob=True, deadline=None, suppress_health_check=SLOW)
+nightly = PROMISES["any_input"]["examples"]
+settings.register_profile("nightly", max_examples=nightly, print_blob=True, deadline=None, suppress_health_check=SLOW)
 settings.load_profile("suite")
 
 

@@ -1,18 +1,16 @@
-"""Softmax's rows, the losses and bias_grad against exact sums (`math.fsum`), to the bounds of the README."""
+"""Softmax's rows, the losses and bias_grad against exact sums (`math.fsum`), to the bounds of promises.toml."""
 
 import math
-import re
 from functools import partial
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import pytest
+from promises import PROMISES
 
 from fastnn import backends, reference
 from fastnn.backends import load
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 DTYPES = [np.float32, np.float64]
 WIDE = {np.float32: np.float64, np.float64: np.longdouble}
 LONG = np.finfo(np.longdouble).nmant >= 63
@@ -21,16 +19,10 @@ LENGTHS = [1, 2, 3, 10, 31, 32, 33, 64, 65, 100, 1000, 4099, 50257]
 
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
 
-
-def promised(pattern):
-    """A number of the README."""
-    return float(re.search(pattern, README)[1])
-
-
-ROW_OF_SOFTMAX = promised(r"a row of softmax sums to 1 \| within (\d+) ULP")
-CROSS_ENTROPY = promised(r"a cross-entropy and its exact value.* \| at most (\d+) eps")
-SQUARED_ERROR = promised(r"the squared error and its exact value \| at most (\d+) eps")
-BIAS_GRAD = promised(r"`bias_grad` and the exact sums.* \| at most (\d+) eps")
+ROW_OF_SOFTMAX = PROMISES["row_of_softmax"]["ulp"]
+CROSS_ENTROPY = PROMISES["cross_entropy"]["eps"]
+SQUARED_ERROR = PROMISES["squared_error"]["eps"]
+BIAS_GRAD = PROMISES["bias_grad"]["eps"]
 
 
 def fsum(terms):

@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from promises import PROMISES
 
 import fastnn
 from fastnn import (
@@ -33,15 +34,17 @@ from fastnn import (
 from fastnn.optable import OPS, as_tuple
 
 SMALL, LARGE = (16, 12), (1024, 128)  # the large ones live in the block cache
-RSS = {1000: 8 << 20, 100_000: 1 << 20}  # more for a few calls, amid other tests that leave their holes in the heap
-REFERENCES = 3
+LEFT = PROMISES["leaks"]
+# More for a few calls, amid other tests that leave their holes in the heap.
+RSS = {1000: 8 << 20, LEFT["calls"]: LEFT["mebibytes"] << 20}
+REFERENCES = LEFT["references"]
 # The interpreter's own caches come and go; a single one of the at most 140 calls that loses an object each time loses
 # calls / 140.
 OBJECTS = 300
 DTYPES = np.float64, np.float32
 # AddressSanitizer keeps freed memory for a while.
 sanitized = "libasan" in os.environ.get("LD_PRELOAD", "")
-numbers_of_calls = pytest.mark.parametrize("calls", [1000, pytest.param(100_000, marks=pytest.mark.slow)])
+numbers_of_calls = pytest.mark.parametrize("calls", [1000, pytest.param(LEFT["calls"], marks=pytest.mark.slow)])
 
 
 class Failing:

@@ -10,9 +10,11 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from promises import PAGE, PROMISES, table
 
 import fastnn
 from fastnn._kernels import cpu
+from fastnn.optable import LOSS_CURVE, LOSS_CURVE_STEPS, OPS
 
 PACKAGE = Path(fastnn.__file__).parent
 
@@ -119,16 +121,32 @@ def test_the_wheel_holds_what_it_should_and_nothing_else():
 
 def test_every_promise_is_held_by_something():
     root = Path(__file__).parents[1]
-    section = (root / "README.md").read_text(encoding="utf-8").split("## What is promised")[1]
-    rows = re.findall(r"^\| (?!promise|-).*", section.split("\n\n<!--")[0].split("\n## ")[0], re.MULTILINE)
-    assert len(rows) >= 20
-    for row in rows:
-        held_by = re.findall("`([^`]+)`", row.split(" | ")[2])
-        assert held_by, row
-        for name in held_by:
+    assert len(PROMISES) >= 20
+    for row in PROMISES.values():
+        assert row["held_by"], row
+        for name in row["held_by"]:
             path, _, test = name.split(" ")[0].partition("::")
             file = root / path
             assert file.exists() and (not test or f"def {test}(" in file.read_text(encoding="utf-8")), name
+
+
+def test_tests_read_the_figures_of_every_promise():
+    tests = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("*.py"))
+    for name, row in PROMISES.items():
+        figures = {key for key, value in row.items() if isinstance(value, int | float)}
+        assert set(re.findall(r"{(\w+)", row["figure"])) == figures, name
+        assert not figures or f'PROMISES["{name}"]' in tests, name
+
+
+def test_the_package_has_the_promised_figures():
+    agreement = [PROMISES["agreement"][kind] for kind in ("exponential", "sum", "perceptron")]
+    assert [OPS[name].ulp for name in ("softmax", "bias_grad", "mlp_gradient")] == agreement
+    assert {op.ulp for op in OPS.values()} == {0, *agreement}
+    assert {"steps": LOSS_CURVE_STEPS, **LOSS_CURVE}.items() <= PROMISES["training"].items()
+
+
+def test_the_page_of_promises_is_written_from_them():
+    assert table() in PAGE.read_text(encoding="utf-8"), "run `python tests/promises.py`"
 
 
 def test_numpy_is_the_only_dependency_at_run_time():
