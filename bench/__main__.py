@@ -18,7 +18,7 @@ parser.add_argument(
 parser.add_argument("--op", action="append", metavar="NAME", help="only this op (may be repeated)")
 parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE")
 parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the ops' figures, a PNG")
-parser.add_argument("--readme", action="store_true", help="put the tables into README.md")
+parser.add_argument("--readme", action="store_true", help="put the tables into bench/README.md and README.md")
 
 if __name__ == "__main__":
     options = parser.parse_args()
@@ -146,9 +146,11 @@ def main(options):
             figures["two threads"] = with_two_threads()
             show_cells(console, figures["two threads"]["ops"], ["fastnn, 1 thread", "PyTorch"], "Ops, threads: 2")
     if options.readme:
-        report.write_readme(report.markdown([*rows, *figures.get("layers", [])], names), "bench")
+        measured_rows = [*rows, *figures.get("layers", [])]
+        report.write(report.PAGE, "bench", report.markdown(measured_rows, names))
+        report.write(report.README, "bench", report.markdown(report.for_readme(measured_rows), names))
         if "training" in figures:
-            report.write_readme(report.training_markdown(figures["training"]), "training")
+            report.write(report.PAGE, "training", report.training_markdown(figures["training"]))
     if options.plot:
         report.plot(rows, names, header, options.plot)
     if options.json:

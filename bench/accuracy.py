@@ -1,4 +1,4 @@
-"""How far every backend is from the reference, in ULP; how far from the truth, the README tells and the tests hold."""
+"""How far every backend is from the reference, in ULP; how far from the truth, tests/README.md tells."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""The figures as tables for the terminal, as the README's table, and as a plot."""
+"""The figures as tables for the terminal, as tables of the two READMEs, and as a plot."""
 
 from math import prod
 from pathlib import Path
@@ -6,8 +6,21 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
-README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).with_name("README.md")  # every op and layer
+README = Path(__file__).parents[1] / "README.md"  # ten rows: layers, optimizers, and ops that others compute faster
 README_SHAPE = (256, 1024)
+README_ROWS = [
+    ("Relu", "float64"),
+    ("Sigmoid", "float64"),
+    ("Affine", "float64"),
+    ("Softmax", "float64"),
+    ("SoftmaxWithLoss", "float64"),
+    ("adam", "float64"),
+    ("sgd", "float64"),
+    ("mean_squared_error", "float32"),
+    ("bias_grad", "float64"),
+    ("sigmoid_cross_entropy", "float64"),
+]
 COLOURS = {"NumPy layers": "C7", "PyTorch": "C1", "JAX": "C0", "Numba": "C2", "Thinc": "C4"}
 
 
@@ -69,20 +82,27 @@ def accuracy(rows):
     return made
 
 
+def microseconds(seconds):
+    """Three digits, without an exponent."""
+    return f"{float(f'{1e6 * seconds:.3g}'):,g}"
+
+
 def markdown(rows, names):
-    """The README's table: one shape, both dtypes, the fastest in bold, empty where a peer has no such op."""
-    lines = [
-        "| 256 x 1024 | dtype | fastnn | " + " | ".join(names) + " |",
-        "|---|---" + "|---:" * (1 + len(names)) + "|",
-    ]
+    """The rows of one shape, the fastest in bold, empty where a peer has no such op; peers with none are left out."""
+    rows = [row for row in rows if row["shape"] == README_SHAPE]
+    names = ["fastnn", *(name for name in names if any(name in row["seconds"] for row in rows))]
+    lines = [f"| 256 x 1024 | dtype | {' | '.join(names)} |", "|---|---" + "|---:" * len(names) + "|"]
     for row in rows:
-        if row["shape"] == README_SHAPE:
-            fastest = min(row["seconds"], key=row["seconds"].get)
-            times = {name: f"{1e6 * seconds:.3g}" for name, seconds in row["seconds"].items()}
-            times[fastest] = f"**{times[fastest]}**"
-            columns = [row["op"], row["dtype"], *(times.get(name, "") for name in ("fastnn", *names))]
-            lines.append(f"| {' | '.join(columns)} |")
+        times = {name: microseconds(seconds) for name, seconds in row["seconds"].items()}
+        fastest = min(row["seconds"], key=row["seconds"].get)
+        times[fastest] = f"**{times[fastest]}**"
+        lines.append(f"| {' | '.join([row['op'], row['dtype'], *(times.get(name, '') for name in names)])} |")
     return "\n".join(lines)
+
+
+def for_readme(rows):
+    """The ten rows of the project's README."""
+    return [row for key in README_ROWS for row in rows if (row["op"], row["dtype"]) == key]
 
 
 def training(rows):
@@ -99,15 +119,15 @@ def training(rows):
 def training_markdown(rows):
     contenders = list(rows[0]["seconds"])
     lines = ["| step | " + " | ".join(contenders) + " |", "|---" + "|---:" * len(contenders) + "|"]
-    lines += [f"| {row['what']} | {' | '.join(f'{1e6 * s:.3g}' for s in row['seconds'].values())} |" for row in rows]
+    lines += [f"| {row['what']} | {' | '.join(map(microseconds, row['seconds'].values()))} |" for row in rows]
     return "\n".join(lines)
 
 
-def write_readme(text, mark):
+def write(page, mark, text):
     begin, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
-    before, _, rest = README.read_text().partition(begin)
+    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
     _, _, after = rest.partition(end)
-    README.write_text(f"{before}{begin}\n{text}\n{end}{after}")
+    page.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
 
 
 def plot(rows, names, header, path):

@@ -2,7 +2,7 @@
 
 An op makes arrays of all its arguments with `numeric` before it looks at any of them, since that may run code of the
 caller's, and has these arrays checked.  The kernels decide for themselves whether an array is the plain case (the right
-dtype, contiguous, aligned); whatever is not comes here, to be turned into something plain or into an error.
+dtype, contiguous, aligned).  Every other one is handed to these functions, which make a plain array of it or raise.
 """
 
 from __future__ import annotations

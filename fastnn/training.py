@@ -18,7 +18,7 @@ __all__ = ["Evaluation", "Trainer", "clip_grads", "mini_batches"]
 
 
 class Evaluation(NamedTuple):
-    """What a network is worth after so many steps; NaN for what was not asked."""
+    """How good a network is after some steps of training; NaN for what was not asked."""
 
     step: int
     train_accuracy: float
