@@ -1,7 +1,7 @@
 """``python -m bench.vectorised``: fails if GCC stops vectorising an inner loop of the kernels at x86-64-v3 or v4.
 
-It builds the kernels with GCC's report switched on and holds it beside fastnn/_kernels/loops.pxd, in which every
-innermost ``for`` has to be vectorised, in float32 and in float64, unless a comment on its line begins with "scalar".
+It builds the kernels with GCC's report switched on and holds it beside fastnn/_kernels/loops, in which every innermost
+``for`` has to be vectorised, in float32 and in float64, unless a comment on its line begins with "scalar".
 """
 
 import os
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).parents[1]
-LOOPS = Path("fastnn", "_kernels", "loops.pxd")
+LOOPS = Path("fastnn", "_kernels", "loops")
 TARGETS = ["x86_64_v3", "x86_64_v4"]
 # A loop of a function without `real` stands in the C once, of the others once for each dtype.
 SPECIALISATIONS = {0: "float32", 1: "float64", None: "both"}
@@ -37,14 +37,15 @@ def inner_loops(lines):
 
 
 def origins(c_file):
-    """For every line of the C: the line of loops.pxd it was made from, and in which specialisation."""
-    line, specialisation, found = None, None, {}
+    """For every line of the C: the file and line of the loops it was made from, and in which specialisation."""
+    place, specialisation, found = None, None, {}
     for number, text in enumerate(c_file.read_text().splitlines(), 1):
         if match := re.match(r'\s*/\* "([^"]+)":(\d+)$', text):
-            line = int(match[2]) if Path(match[1]).name == LOOPS.name else None
+            path = Path(match[1])
+            place = (path.name, int(match[2])) if path.parent == LOOPS else None
         elif match := re.match(r"static .*?(?:__pyx_fuse_(\d))?__pyx_f_\w+\(.*{$", text):
             specialisation = int(match[1]) if match[1] else None
-        found[number] = line, specialisation
+        found[number] = place, specialisation
     return found
 
 
@@ -60,29 +61,34 @@ def build():
 
 
 def missed(loops, report, target):
-    """[(line of loops.pxd, specialisation)] of the loops that GCC has not vectorised."""
-    c_file = Path("build", "cython", target, "fastnn", "_kernels", "kernels.c")
-    where = origins(ROOT / c_file)
-    pattern = re.escape(c_file.as_posix()) + r":(\d+):\d+: optimized: .*vectorized"
-    done = {where[int(number)] for number in re.findall(pattern, report)}
-    if unknown := loops.keys() - {line for line, _ in where.values()}:
-        sys.exit(f"{LOOPS}, lines {sorted(unknown)}: loops that are not in {c_file}")
+    """[(file, line, specialisation)] of the loops that GCC has not vectorised in any family that has them."""
+    there, done = set(), set()
+    for c_file in sorted((ROOT / "build" / "cython" / target).rglob("*.c")):
+        where = origins(c_file)
+        pattern = re.escape(c_file.relative_to(ROOT).as_posix()) + r":(\d+):\d+: optimized: .*vectorized"
+        there |= set(where.values())
+        done |= {where[int(number)] for number in re.findall(pattern, report)}
+    there, done = ({(*place, specialisation) for place, specialisation in found if place} for found in (there, done))
+    if unknown := loops.keys() - {(file, line) for file, line, _ in there}:
+        sys.exit(f"{LOOPS}, {sorted(unknown)}: loops that are not in the C for {target}")
     return [
-        (first, specialisation)
-        for first, specialisation in sorted(set(where.values()) - {(None, None)}, key=str)
-        if first in loops and not any((line, specialisation) in done for line in range(first, loops[first] + 1))
+        (file, first, specialisation)
+        for file, first, specialisation in sorted(there, key=str)
+        if (file, first) in loops
+        and not any((file, line, specialisation) in done for line in range(first, loops[file, first] + 1))
     ]
 
 
 def main():
-    lines = (ROOT / LOOPS).read_text().splitlines()
-    loops = inner_loops(lines)
+    lines = {path.name: path.read_text().splitlines() for path in sorted((ROOT / LOOPS).glob("*.pxd"))}
+    loops = {(file, first): last for file, text in lines.items() for first, last in inner_loops(text).items()}
     with Console(stderr=True).status("building"):
         report = build()
-    table = Table("target", "dtype", "line", "loop", title=f"{LOOPS}: inner loops that are not vectorised")
+    table = Table("target", "dtype", "file", "line", "loop", title=f"{LOOPS}: inner loops that are not vectorised")
     for target in TARGETS:
-        for first, specialisation in missed(loops, report, target):
-            table.add_row(target, SPECIALISATIONS[specialisation], str(first), lines[first - 1].strip())
+        for file, first, specialisation in missed(loops, report, target):
+            row = file, str(first), lines[file][first - 1].strip()
+            table.add_row(target, SPECIALISATIONS[specialisation], *row)
     console = Console()
     if table.row_count:
         console.print(table)

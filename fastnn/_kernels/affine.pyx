@@ -7,7 +7,7 @@ from fastnn._kernels.boundary cimport (
     CHUNKS, MOVES, Arrays, Chunk, Columns, Op,
     arrays, by_columns, columns_op, empty, fall_back, given, given_back, op, plain, result, run
 )
-from fastnn._kernels.loops cimport affine as loops
+cimport fastnn._kernels.loops.affine as loops
 from fastnn._kernels.products cimport behaved, can_be_multiplied, is_matrix, is_row, product, transposed
 from fastnn._kernels.vmath cimport real
 

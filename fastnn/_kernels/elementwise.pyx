@@ -9,7 +9,7 @@ from fastnn._kernels.boundary cimport (
     CHUNKS, COMPUTES, MOVES, Chunk, Loop, Op, Task,
     binary, binary_op, fall_back, fresh, given, given_back, head, op, plain, result, run, unary, unary_op
 )
-from fastnn._kernels.loops cimport elementwise as loops
+cimport fastnn._kernels.loops.elementwise as loops
 from fastnn._kernels.vmath cimport real
 
 from fastnn import arguments

@@ -2,7 +2,7 @@
 
 from fastnn._kernels.arrays cimport COMPILED_FOR
 from fastnn._kernels.boundary cimport COMPUTES, MOVES, Chunk, Loop
-from fastnn._kernels.loops cimport losses as loops
+cimport fastnn._kernels.loops.losses as loops
 from fastnn._kernels.targets cimport (
     ARRAY, CLASSES, DOUT, EPS, LOSS, PROBABILITIES, VALUES, Kind, LossOp, WithTargets, loss, loss_op
 )

@@ -8,7 +8,7 @@ from fastnn._kernels.arrays cimport (
 from fastnn._kernels.boundary cimport (
     CHUNKS, MOVES, Arrays, Chunk, ColumnsOp, Op, Task, arrays, by_columns, empty, fall_back, fresh, given, head, op, plain, run
 )
-from fastnn._kernels.loops cimport perceptron as loops
+cimport fastnn._kernels.loops.perceptron as loops
 from fastnn._kernels.products cimport as_matrix, is_row, product, transposed
 from fastnn._kernels.targets cimport LossOp, epsilon, run_loss, targets_of
 from fastnn._kernels.vmath cimport real

@@ -2,7 +2,7 @@
 
 from fastnn._kernels.arrays cimport COMPILED_FOR
 from fastnn._kernels.boundary cimport COMPUTES, MOVES, Loop, binary, binary_op_by_rows, unary, unary_op_by_rows
-from fastnn._kernels.loops cimport softmax as loops
+cimport fastnn._kernels.loops.softmax as loops
 
 compiled_for = COMPILED_FOR.decode()
 

@@ -4,7 +4,7 @@ from libc.math cimport INFINITY, pow, sqrt
 
 from fastnn._kernels.arrays cimport COMPILED_FOR
 from fastnn._kernels.boundary cimport Loop, fall_back
-from fastnn._kernels.loops cimport steps as loops
+cimport fastnn._kernels.loops.steps as loops
 from fastnn._kernels.updates cimport finite, update, update_op
 
 from fastnn import arguments
