@@ -4,8 +4,8 @@ cimport numpy as cnp
 
 from fastnn._kernels.arrays cimport COMPILED_FOR, columns, native, same_type
 from fastnn._kernels.boundary cimport (
-    CHUNKS, MOVES, Arrays, Chunk, Columns, Op,
-    arrays, by_columns, columns_op, empty, fall_back, given, given_back, op, plain, result, run
+    MOVES, Arrays, Chunk, Columns,
+    by_columns, chunked_op, columns_op, empty, fall_back, given, given_back, plain, result, run_arrays
 )
 cimport fastnn._kernels.loops.affine as loops
 from fastnn._kernels.products cimport behaved, can_be_multiplied, is_matrix, is_row, product, transposed
@@ -52,10 +52,10 @@ BIAS_GRAD = columns_op(
     "bias_grad",
     <Chunk> bias_grad_chunk[float],
     <Chunk> bias_grad_chunk[double],
-    op("merge", <Chunk> merge_chunk[float], <Chunk> merge_chunk[double], MOVES, False),
-    op("wide", <Chunk> wide_bias_grad_chunk[float], <Chunk> wide_bias_grad_chunk[double], 2 * MOVES, False),
+    chunked_op("merge", <Chunk> merge_chunk[float], <Chunk> merge_chunk[double], MOVES, False),
+    chunked_op("wide", <Chunk> wide_bias_grad_chunk[float], <Chunk> wide_bias_grad_chunk[double], 2 * MOVES, False),
 )
-ADD_BIAS = op("add_bias", <Chunk> add_bias_chunk[float], <Chunk> add_bias_chunk[double], MOVES, True)
+ADD_BIAS = chunked_op("add_bias", <Chunk> add_bias_chunk[float], <Chunk> add_bias_chunk[double], MOVES, True)
 
 
 def bias_grad(dout, *, out=None):
@@ -80,12 +80,6 @@ cdef cnp.ndarray plain_bias(cnp.ndarray b, cnp.ndarray x):
     return plain(b, 0) if same_type(b, x) else None
 
 
-cdef int run_add_bias(cnp.ndarray x, cnp.ndarray b, cnp.ndarray y) except -1:
-    cdef Arrays task = arrays(ADD_BIAS, x, b, y)
-    run(ADD_BIAS, x, &task.head, task.head.N, task.head.C, CHUNKS)
-    return 0
-
-
 def add_bias(x, b, *, out=None):
     x, b = given("x", x, 1), given("b", b, 0)
     cdef cnp.ndarray a = plain(x, 1)
@@ -93,7 +87,7 @@ def add_bias(x, b, *, out=None):
     if a is None or bias is None:
         return fall_back("add_bias")(x, b, out=out)
     cdef cnp.ndarray y = result(out, a, x, b)
-    run_add_bias(a, bias, y)
+    run_arrays(ADD_BIAS, a, bias, y)
     return y
 
 
@@ -123,7 +117,7 @@ def affine(x, W, b, *, out=None):
             batch = (a.shape[0],)
         arguments.separate_output(out, (*batch, w.shape[1]), (<object> w).dtype, {"x": x, "W": W, "b": b})
     y = product(a, w, out)
-    run_add_bias(y, bias, y)
+    run_arrays(ADD_BIAS, y, bias, y)
     return y if is_plain and out is None else out if out is not None else y.reshape(*batch, w.shape[1])
 
 

@@ -56,7 +56,7 @@ cdef class ColumnsOp(Op):
     cdef Op merge
     cdef Op wide
 
-cdef Op op(str name, Chunk float32, Chunk float64, Py_ssize_t long_enough, bint by_rows)
+cdef Op chunked_op(str name, Chunk float32, Chunk float64, Py_ssize_t long_enough, bint by_rows)
 # Of loops (x, y, n) and (x, x2, y, n); by rows (x, y, N, C) and (x, x2, y, N, C).
 cdef Op unary_op(str name, Loop float32, Loop float64, Py_ssize_t long_enough)
 cdef Op binary_op(str name, Loop float32, Loop float64, Py_ssize_t long_enough)
@@ -77,5 +77,5 @@ cdef cnp.ndarray fresh(cnp.ndarray like, int type_num)
 cdef cnp.ndarray result(object out, cnp.ndarray like, cnp.ndarray x, cnp.ndarray x2)
 cdef object given_back(cnp.ndarray y, object out)
 cdef Task head(Op op, cnp.ndarray x) noexcept
-cdef Arrays arrays(Op op, cnp.ndarray x, cnp.ndarray x2, cnp.ndarray y) noexcept
+cdef void run_arrays(Op op, cnp.ndarray x, cnp.ndarray x2, cnp.ndarray y) noexcept
 cdef Py_ssize_t run(Op op, cnp.ndarray x, Task* task, Py_ssize_t n, Py_ssize_t C, Py_ssize_t most_chunks) noexcept

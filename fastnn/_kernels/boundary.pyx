@@ -123,11 +123,11 @@ cdef class ColumnsOp(Op):
     pass
 
 
-cdef Op op(str name, Chunk float32, Chunk float64, Py_ssize_t long_enough, bint by_rows):
-    cdef Op made = Op.__new__(Op)
-    made.name, made.long_enough, made.by_rows = name, long_enough, by_rows
-    made.chunks[0], made.chunks[1] = float32, float64
-    return made
+cdef Op chunked_op(str name, Chunk float32, Chunk float64, Py_ssize_t long_enough, bint by_rows):
+    cdef Op op = Op.__new__(Op)
+    op.name, op.long_enough, op.by_rows = name, long_enough, by_rows
+    op.chunks[0], op.chunks[1] = float32, float64
+    return op
 
 
 cdef Task head(Op op, cnp.ndarray x) noexcept:
@@ -135,10 +135,6 @@ cdef Task head(Op op, cnp.ndarray x) noexcept:
     if op.by_rows:
         return Task(NULL, NULL, NULL, rows(x), columns(x))
     return Task(NULL, NULL, NULL, cnp.PyArray_SIZE(x), 1)
-
-
-cdef Arrays arrays(Op op, cnp.ndarray x, cnp.ndarray x2, cnp.ndarray y) noexcept:
-    return Arrays(head(op, x), data(x2), data(y))
 
 
 cdef void work(const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t chunk) noexcept nogil:
@@ -164,6 +160,11 @@ cdef Py_ssize_t run(
     with nogil:
         threads.run(work, task, n, length)
     return (n + length - 1) // length
+
+
+cdef void run_arrays(Op op, cnp.ndarray x, cnp.ndarray x2, cnp.ndarray y) noexcept:
+    cdef Arrays task = Arrays(head(op, x), data(x2), data(y))
+    run(op, x, &task.head, task.head.N, task.head.C, CHUNKS)
 
 
 # ---------------------------------------------------------------- arrays in, an array out
@@ -206,35 +207,32 @@ cdef void binary_chunk_by_rows(
     )
 
 
-cdef Op with_loops(Op made, Loop float32, Loop float64):
-    made.loops[0], made.loops[1] = float32, float64
-    return made
-
-
 cdef Op unary_op(str name, Loop float32, Loop float64, Py_ssize_t long_enough):
-    return with_loops(
-        op(name, <Chunk> unary_chunk[float], <Chunk> unary_chunk[double], long_enough, False), float32, float64
-    )
+    cdef Op op = chunked_op(name, <Chunk> unary_chunk[float], <Chunk> unary_chunk[double], long_enough, False)
+    op.loops[0], op.loops[1] = float32, float64
+    return op
 
 
 cdef Op binary_op(str name, Loop float32, Loop float64, Py_ssize_t long_enough):
-    return with_loops(
-        op(name, <Chunk> binary_chunk[float], <Chunk> binary_chunk[double], long_enough, False), float32, float64
-    )
+    cdef Op op = chunked_op(name, <Chunk> binary_chunk[float], <Chunk> binary_chunk[double], long_enough, False)
+    op.loops[0], op.loops[1] = float32, float64
+    return op
 
 
 cdef Op unary_op_by_rows(str name, Loop float32, Loop float64, Py_ssize_t long_enough):
-    return with_loops(
-        op(name, <Chunk> unary_chunk_by_rows[float], <Chunk> unary_chunk_by_rows[double], long_enough, True),
-        float32, float64
+    cdef Op op = chunked_op(
+        name, <Chunk> unary_chunk_by_rows[float], <Chunk> unary_chunk_by_rows[double], long_enough, True
     )
+    op.loops[0], op.loops[1] = float32, float64
+    return op
 
 
 cdef Op binary_op_by_rows(str name, Loop float32, Loop float64, Py_ssize_t long_enough):
-    return with_loops(
-        op(name, <Chunk> binary_chunk_by_rows[float], <Chunk> binary_chunk_by_rows[double], long_enough, True),
-        float32, float64
+    cdef Op op = chunked_op(
+        name, <Chunk> binary_chunk_by_rows[float], <Chunk> binary_chunk_by_rows[double], long_enough, True
     )
+    op.loops[0], op.loops[1] = float32, float64
+    return op
 
 
 cdef object unary(Op op, object x, object out):
@@ -243,8 +241,7 @@ cdef object unary(Op op, object x, object out):
     if a is None:
         return fall_back(op.name)(x, out=out)
     cdef cnp.ndarray y = result(out, a, x, None)
-    cdef Arrays task = arrays(op, a, None, y)
-    run(op, a, &task.head, task.head.N, task.head.C, CHUNKS)
+    run_arrays(op, a, None, y)
     return given_back(y, out)
 
 
@@ -256,19 +253,18 @@ cdef object binary(Op op, str name, object x, str name2, object x2, object out):
         return fall_back(op.name)(x, x2, out=out)
     need_same_shape(name, a, name2, b)
     cdef cnp.ndarray y = result(out, a, x, x2)
-    cdef Arrays task = arrays(op, a, b, y)
-    run(op, a, &task.head, task.head.N, task.head.C, CHUNKS)
+    run_arrays(op, a, b, y)
     return given_back(y, out)
 
 
 # ---------------------------------------------------------------- by columns
 
 cdef ColumnsOp columns_op(str name, Chunk float32, Chunk float64, Op merge, Op wide):
-    cdef ColumnsOp made = ColumnsOp.__new__(ColumnsOp)
-    made.name, made.long_enough, made.by_rows = name, 2 * MOVES, True
-    made.chunks[0], made.chunks[1] = float32, float64
-    made.merge, made.wide = merge, wide
-    return made
+    cdef ColumnsOp op = ColumnsOp.__new__(ColumnsOp)
+    op.name, op.long_enough, op.by_rows = name, 2 * MOVES, True
+    op.chunks[0], op.chunks[1] = float32, float64
+    op.merge, op.wide = merge, wide
+    return op
 
 
 cdef int by_columns(ColumnsOp op, cnp.ndarray x, cnp.ndarray y) except -1:

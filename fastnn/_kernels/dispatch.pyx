@@ -5,7 +5,6 @@ They are built-in functions, since one more frame of Python would cost as much a
 
 from cpython.mem cimport PyMem_Malloc
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_INCREF
 from libc.string cimport memcpy
 
 import inspect

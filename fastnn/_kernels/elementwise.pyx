@@ -7,7 +7,7 @@ cimport numpy as cnp
 from fastnn._kernels.arrays cimport COMPILED_FOR, PyArray_ISCARRAY_RO, PyArray_SAMESHAPE, data
 from fastnn._kernels.boundary cimport (
     CHUNKS, COMPUTES, MOVES, Chunk, Loop, Op, Task,
-    binary, binary_op, fall_back, fresh, given, given_back, head, op, plain, result, run, unary, unary_op
+    binary, binary_op, chunked_op, fall_back, fresh, given, given_back, head, plain, result, run, unary, unary_op
 )
 cimport fastnn._kernels.loops.elementwise as loops
 from fastnn._kernels.vmath cimport real
@@ -61,10 +61,10 @@ cdef void relu_backward_chunk(
     loops.relu_backward(dout + first, k.mask + first, <real*> k.y + first, last - first)
 
 
-RELU_WITH_MASK = op(
+RELU_WITH_MASK = chunked_op(
     "relu_with_mask", <Chunk> relu_with_mask_chunk[float], <Chunk> relu_with_mask_chunk[double], MOVES, False
 )
-RELU_BACKWARD = op(
+RELU_BACKWARD = chunked_op(
     "relu_backward", <Chunk> relu_backward_chunk[float], <Chunk> relu_backward_chunk[double], MOVES, False
 )
 

@@ -3,10 +3,19 @@
 cimport numpy as cnp
 
 from fastnn._kernels.arrays cimport (
-    COMPILED_FOR, PyArray_CheckExact, PyArray_ISCARRAY, PyArray_ISCARRAY_RO, PyArray_SAMESHAPE, apart, columns, data, same_type
+    COMPILED_FOR,
+    PyArray_CheckExact,
+    PyArray_ISCARRAY,
+    PyArray_ISCARRAY_RO,
+    PyArray_SAMESHAPE,
+    apart,
+    columns,
+    data,
+    same_type,
 )
 from fastnn._kernels.boundary cimport (
-    CHUNKS, MOVES, Arrays, Chunk, ColumnsOp, Op, Task, arrays, by_columns, empty, fall_back, fresh, given, head, op, plain, run
+    CHUNKS, MOVES, Arrays, Chunk, ColumnsOp, Op, Task,
+    by_columns, chunked_op, empty, fall_back, fresh, given, head, plain, run, run_arrays
 )
 cimport fastnn._kernels.loops.perceptron as loops
 from fastnn._kernels.products cimport as_matrix, is_row, product, transposed
@@ -68,9 +77,9 @@ cdef void dout_WT_chunk(
     loops.small_product_wt(dout, <const real*> k.b, <real*> k.y, k.N, k.K, k.M)
 
 
-cdef Op X_W = op("x W", <Chunk> x_W_chunk[float], <Chunk> x_W_chunk[double], MOVES, False)
-cdef Op XT_DOUT = op("x^T dout", <Chunk> xT_dout_chunk[float], <Chunk> xT_dout_chunk[double], MOVES, False)
-cdef Op DOUT_WT = op("dout W^T", <Chunk> dout_WT_chunk[float], <Chunk> dout_WT_chunk[double], MOVES, False)
+cdef Op X_W = chunked_op("x W", <Chunk> x_W_chunk[float], <Chunk> x_W_chunk[double], MOVES, False)
+cdef Op XT_DOUT = chunked_op("x^T dout", <Chunk> xT_dout_chunk[float], <Chunk> xT_dout_chunk[double], MOVES, False)
+cdef Op DOUT_WT = chunked_op("dout W^T", <Chunk> dout_WT_chunk[float], <Chunk> dout_WT_chunk[double], MOVES, False)
 
 
 cdef int multiply(Op op, cnp.ndarray a, cnp.ndarray b, cnp.ndarray y, Py_ssize_t N, cnp.ndarray W) except -1:
@@ -105,26 +114,20 @@ cdef void relu_backward_from_output_chunk(
     loops.relu_backward_from_output(h + first, <real*> k.y + first, last - first)
 
 
-cdef Op ADD_BIAS_RELU = op(
+cdef Op ADD_BIAS_RELU = chunked_op(
     "add_bias_relu", <Chunk> add_bias_relu_chunk[float], <Chunk> add_bias_relu_chunk[double], MOVES, True
 )
-cdef Op RELU_BACKWARD_FROM_OUTPUT = op(
+cdef Op RELU_BACKWARD_FROM_OUTPUT = chunked_op(
     "relu_backward_from_output",
     <Chunk> relu_backward_from_output_chunk[float], <Chunk> relu_backward_from_output_chunk[double], MOVES, False
 )
-
-
-cdef int run_arrays(Op op, cnp.ndarray x, cnp.ndarray x2, cnp.ndarray y) except -1:
-    cdef Arrays task = arrays(op, x, x2, y)
-    run(op, x, &task.head, task.head.N, task.head.C, CHUNKS)
-    return 0
 
 
 cdef int activate(cnp.ndarray y, cnp.ndarray b, bint relu) except -1:
     """y = activation(y + b)."""
     cdef Arrays task
     if relu:
-        task = arrays(ADD_BIAS_RELU, y, None, y)
+        task = Arrays(head(ADD_BIAS_RELU, y), NULL, data(y))
         run(ADD_BIAS_RELU, b, &task.head, task.head.N, task.head.C, CHUNKS)
     else:
         run_arrays(ADD_BIAS, y, b, y)
@@ -185,80 +188,94 @@ cdef bint good_outputs(object out, tuple params, cnp.ndarray x, cnp.ndarray t):
 
 # ---------------------------------------------------------------- all of it
 
+cdef list forward(cnp.ndarray x, tuple params, cnp.ndarray y, Py_ssize_t N, bint relu):
+    """The inputs of all layers; y = the output of the last."""
+    cdef list inputs = [x]
+    cdef cnp.npy_intp[2] shape
+    cdef cnp.ndarray W, h
+    cdef Py_ssize_t layer, last = len(params) // 2 - 1
+    for layer in range(last):
+        W = params[2 * layer]
+        shape[0], shape[1] = N, columns(W)
+        h = empty(2, shape, cnp.PyArray_TYPE(x))
+        multiply(X_W, inputs[layer], W, h, N, W)
+        activate(h, params[2 * layer + 1], relu)
+        inputs.append(h)
+    W = params[2 * last]
+    multiply(X_W, inputs[last], W, y, N, W)
+    run_arrays(ADD_BIAS, y, params[2 * last + 1], y)
+    return inputs
+
+
+cdef list backward(list inputs, tuple params, cnp.ndarray dout, Py_ssize_t N, bint relu, tuple out):
+    """The gradients, in `out` if it has an array for them; dout is that of the last layer."""
+    cdef list grads = [None] * len(params) if out is None else list(out)
+    cdef cnp.npy_intp[2] shape
+    cdef cnp.ndarray W, b, dh
+    cdef Py_ssize_t layer
+    for layer in range(len(params) // 2 - 1, -1, -1):
+        W, b = params[2 * layer], params[2 * layer + 1]
+        if grads[2 * layer] is None:
+            grads[2 * layer] = fresh(W, cnp.PyArray_TYPE(W))
+        if grads[2 * layer + 1] is None:
+            grads[2 * layer + 1] = fresh(b, cnp.PyArray_TYPE(b))
+        multiply(XT_DOUT, inputs[layer], dout, grads[2 * layer], N, W)
+        by_columns(BIAS_GRAD, dout, grads[2 * layer + 1])
+        if layer:
+            shape[0], shape[1] = N, cnp.PyArray_DIM(W, 0)
+            dh = empty(2, shape, cnp.PyArray_TYPE(W))
+            multiply(DOUT_WT, dout, W, dh, N, W)
+            activate_backward(inputs[layer], dh, relu)
+            dout = dh
+    return grads
+
+
 def mlp_gradient(x, t, *params, activation="relu", loss="softmax", eps=1e-7, out=None):
     eps = epsilon(eps)
     if type(activation) is not str or activation != "relu":
         activation = arguments.one_of("activation", activation, ("relu", "sigmoid"))
     if type(loss) is not str or loss != "softmax":
         loss = arguments.one_of("loss", loss, ("softmax", "sigmoid", "identity"))
-    cdef bint relu = activation == "relu", good = False, small = True
-    x, t = given("x", x, 0), given("t", t, 0)
-    cdef cnp.ndarray a = plain(x, 0), W, y, targets = None, dh, outputs_of_net
-    cdef cnp.npy_intp[2] shape
-    cdef Py_ssize_t N = 0, layer, last = len(params) // 2 - 1
-    cdef LossOp forward, backward = None
-    cdef tuple batch = None
+    cdef bint relu = activation == "relu", good_out = False, small = True
     cdef str name = "x"
+    cdef LossOp loss_op, gradient_op = None
     if loss == "softmax":
-        forward = SOFTMAX_CROSS_ENTROPY_AND_GRAD
+        loss_op = SOFTMAX_CROSS_ENTROPY_AND_GRAD
     elif loss == "sigmoid":
-        forward, backward = SIGMOID_CROSS_ENTROPY, SIGMOID_CROSS_ENTROPY_BACKWARD
+        loss_op, gradient_op = SIGMOID_CROSS_ENTROPY, SIGMOID_CROSS_ENTROPY_BACKWARD
     else:
-        forward, backward, name = MEAN_SQUARED_ERROR, MEAN_SQUARED_ERROR_BACKWARD, "y"
+        loss_op, gradient_op, name = MEAN_SQUARED_ERROR, MEAN_SQUARED_ERROR_BACKWARD, "y"
 
-    cdef list grads, inputs
+    x, t = given("x", x, 0), given("t", t, 0)
+    cdef cnp.ndarray a = plain(x, 0), targets = None, y, outputs
+    cdef cnp.npy_intp[2] shape
+    cdef Py_ssize_t N = 0, i
     if a is not None and plain_chain(a, params):
-        W = params[0]
-        if cnp.PyArray_NDIM(a) == 0 or cnp.PyArray_NDIM(a) > 2 or columns(a) != cnp.PyArray_DIM(W, 0):
-            a, batch = arguments.samples(a, W)
+        batch = None
+        if cnp.PyArray_NDIM(a) == 0 or cnp.PyArray_NDIM(a) > 2 or columns(a) != cnp.PyArray_DIM(params[0], 0):
+            a, batch = arguments.samples(a, params[0])
         N = cnp.PyArray_DIM(a, 0) if cnp.PyArray_NDIM(a) == 2 else 1
-        # The outputs come first: what they are is what t is checked beside.
-        shape[0], shape[1] = N, columns(params[2 * last])
-        y = empty(1, shape + 1, cnp.PyArray_TYPE(a)) if cnp.PyArray_NDIM(a) == 1 else empty(
-            2, shape, cnp.PyArray_TYPE(a)
-        )
-        outputs_of_net = y if batch is None else y.reshape(*batch, columns(y))
+        # Made first, since t is checked beside it: y is its rows.
+        shape[0], shape[1] = N, columns(params[len(params) - 2])
+        y = empty(1, shape + 1, cnp.PyArray_TYPE(a)) if a.ndim == 1 else empty(2, shape, cnp.PyArray_TYPE(a))
+        outputs = y if batch is None else y.reshape(*batch, columns(y))
+        good_out = out is None or good_outputs(out, params, x, t)
+        for i in range(0, len(params), 2):
+            small = small and N * cnp.PyArray_SIZE(params[i]) <= SMALL
         # Large products let other threads run, and so does whatever refuses an output.
-        good = out is None or good_outputs(out, params, x, t)
-        for layer in range(last + 1):
-            small = small and N * cnp.PyArray_SIZE(params[2 * layer]) <= SMALL
-        targets = targets_of(forward, name, outputs_of_net, t, good and small)
+        targets = targets_of(loss_op, name, outputs, t, good_out and small)
     if targets is None:
         return fall_back("mlp_gradient")(x, t, *params, activation=activation, loss=loss, eps=eps, out=out)
-    if not good:
+    if not good_out:
         read = {"x": x, "t": t} | {f"params[{i}]": p for i, p in enumerate(params)}
         shapes = tuple([p.shape for p in params])
         out = arguments.separate_outputs(out, shapes, ((<object> a).dtype,) * len(params), read)
-    targets = plain(targets, 0) if backward is not None else targets
 
-    inputs = [a]
-    for layer in range(last):
-        W = params[2 * layer]
-        shape[0], shape[1] = N, cnp.PyArray_DIM(W, 1)
-        dh = empty(2, shape, cnp.PyArray_TYPE(a))
-        multiply(X_W, inputs[layer], W, dh, N, W)
-        activate(dh, params[2 * layer + 1], relu)
-        inputs.append(dh)
-    W = params[2 * last]
-    multiply(X_W, inputs[last], W, y, N, W)
-    run_arrays(ADD_BIAS, y, params[2 * last + 1], y)
-    value = run_loss(forward, outputs_of_net, targets, outputs_of_net, eps, 1.0)
-    if backward is not None:
-        run_loss(backward, outputs_of_net, targets, outputs_of_net, eps, 1.0)
-
-    grads = [None] * len(params) if out is None else list(out)
-    for layer in range(last, -1, -1):
-        W = params[2 * layer]
-        if grads[2 * layer] is None:
-            grads[2 * layer] = fresh(W, cnp.PyArray_TYPE(W))
-        if grads[2 * layer + 1] is None:
-            grads[2 * layer + 1] = fresh(params[2 * layer + 1], cnp.PyArray_TYPE(W))
-        multiply(XT_DOUT, inputs[layer], y, grads[2 * layer], N, W)
-        by_columns(BIAS_GRAD, y, grads[2 * layer + 1])
-        if layer:
-            shape[0], shape[1] = N, cnp.PyArray_DIM(W, 0)
-            dh = empty(2, shape, cnp.PyArray_TYPE(a))
-            multiply(DOUT_WT, y, W, dh, N, W)
-            activate_backward(inputs[layer], dh, relu)
-            y = dh
-    return value, *grads
+    cdef list inputs = forward(a, params, y, N, relu)
+    if gradient_op is None:
+        value = run_loss(loss_op, outputs, targets, outputs, eps, 1.0)
+    else:
+        targets = plain(targets, 0)
+        value = run_loss(loss_op, outputs, targets, outputs, eps, 1.0)
+        run_loss(gradient_op, outputs, targets, outputs, eps, 1.0)
+    return value, *backward(inputs, params, y, N, relu, out)

@@ -151,16 +151,16 @@ cdef LossOp loss_op(
     str name, Kind kind, int form, Chunk float32, Chunk float64, Loop check32, Loop check64,
     Py_ssize_t long_enough
 ):
-    cdef LossOp made = LossOp.__new__(LossOp)
-    made.name, made.kind, made.form = name, kind, form
-    made.chunks[0], made.chunks[1] = float32, float64
-    made.checks[0], made.checks[1] = check32, check64
-    made.long_enough, made.by_rows = long_enough, kind == CLASSES
-    return made
+    cdef LossOp op = LossOp.__new__(LossOp)
+    op.name, op.kind, op.form = name, kind, form
+    op.chunks[0], op.chunks[1] = float32, float64
+    op.checks[0], op.checks[1] = check32, check64
+    op.long_enough, op.by_rows = long_enough, kind == CLASSES
+    return op
 
 
 cdef object run_loss(LossOp op, cnp.ndarray x, cnp.ndarray t, cnp.ndarray y, double eps, double dout):
-    """t is plain and what targets_of gave.  The mean over the rows, as a scalar of x's dtype, if the op gives a loss."""
+    """The mean over the rows, as a scalar of x's dtype, if the op gives a loss.  t is plain and from targets_of."""
     cdef Sum sums[CHUNKS]
     cdef Sum s
     cdef bint has_labels = not same_type(t, x)
@@ -202,11 +202,11 @@ cdef object loss(LossOp op, object x, object t, object dout, object eps, object 
         y = result(out, a, x, None if gives_loss else read)
         if out is not None and gives_loss:
             arguments.clear_of(out, "t", read)
-    value = run_loss(op, a, b if op.kind == CLASSES else plain(b, 0), y, eps, dout)
+    mean = run_loss(op, a, b if op.kind == CLASSES else plain(b, 0), y, eps, dout)
     if not gives_array:
-        return value
+        return mean
     array = given_back(y, out)
-    return (value, array) if gives_loss else array
+    return (mean, array) if gives_loss else array
 
 
 cdef object loss_by_reference(LossOp op, object x, object t, object dout, object eps, object out):

@@ -45,12 +45,12 @@ cdef void update_chunk(
 
 
 cdef UpdateOp update_op(str name, tuple names, Loop float32, Loop float64):
-    cdef UpdateOp made = UpdateOp.__new__(UpdateOp)
-    made.name, made.names = name, names
-    made.chunks[0], made.chunks[1] = <Chunk> update_chunk[float], <Chunk> update_chunk[double]
-    made.loops[0], made.loops[1] = float32, float64
-    made.long_enough, made.by_rows = MOVES, False
-    return made
+    cdef UpdateOp op = UpdateOp.__new__(UpdateOp)
+    op.name, op.names = name, names
+    op.chunks[0], op.chunks[1] = <Chunk> update_chunk[float], <Chunk> update_chunk[double]
+    op.loops[0], op.loops[1] = float32, float64
+    op.long_enough, op.by_rows = MOVES, False
+    return op
 
 
 cdef double finite(str name, object number) except? -1:
@@ -114,7 +114,7 @@ cdef list brought_in_place(tuple names, tuple state, object dp, object out):
 
 cdef object update(UpdateOp op, object p, object a, object b, object dp, const double* constants, object out):
     """The results, in place where `out` says so; None if the reference has to do it."""
-    cdef Py_ssize_t i, count = len(op.names)
+    cdef Py_ssize_t count = len(op.names)
     cdef list arrays
     cdef Update task
     if not in_place(p, a, b, dp, out):

@@ -1,4 +1,4 @@
-"""A step of an optimizer, in place: IN dp (n,) and the constants; IN OUT p (n,) and what is kept beside it, a, b (n,)."""
+"""A step of an optimizer: IN dp (n,) and the constants, IN OUT p (n,) and what is kept beside it."""
 
 from fastnn._kernels.vmath cimport real, sqrt
 
