@@ -1,8 +1,8 @@
 """Which implementation runs: list, choose, force, refuse.
 
 A backend has the ops of `fastnn.optable` as its functions.  The reference is a module; a compiled one is put together
-from a module for each family of ops.  They live side by side in one process; a compiled one is imported when it is first
-chosen, and only if this machine can run it.
+from a module for each family of ops.  They live side by side in one process; a compiled one is imported when it is
+first chosen, and only if this machine can run it.
 """
 
 from __future__ import annotations
