@@ -17,6 +17,9 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
+# What cross-entropy adds to a probability before it takes the logarithm: the books'.
+EPS = 1e-7
+
 
 def numeric(name: str, value: npt.ArrayLike, least_ndim: int = 0) -> Array:
     """`value` as an array of booleans, integers or real floats."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import ops, reference
+from fastnn import fallback, ops
 from fastnn.backends import active, config, name_of, use, use_backend
 from fastnn.backends import backends as usable_backends
 from fastnn.optable import OPS
@@ -35,7 +35,7 @@ class OpTime:
     seconds : float
         Wall time of all calls.
     by_reference : int
-        Calls that a compiled backend handed over to the reference, for their dtypes.
+        Calls that a compiled backend left to the reference, for their dtypes.
     """
 
     calls: int = 0
@@ -64,7 +64,7 @@ class Profile:
         # By op, then by the code that called it and the shape of the first argument.  It takes long to hash code, not
         # to hash its address, which stays its own as long as it is kept.
         self._times: dict[str, dict[tuple[int, Any], tuple[Any, OpTime]]] = {name: {} for name in OPS}
-        self._handed_over = ""
+        self._fell_back = ""
         for name in OPS:
             setattr(self, name, self._timed(name, getattr(backend, name)))
 
@@ -88,15 +88,15 @@ class Profile:
                     times[key] = code, (time := OpTime())
                 time.calls += 1
                 time.seconds += seconds
-                if self._handed_over:
-                    self._handed_over = ""
+                if self._fell_back:
+                    self._fell_back = ""
                     time.by_reference += 1
 
         return timed
 
-    def handed_over(self, name: str) -> None:
+    def fell_back(self, name: str) -> None:
         """To be told that the op that runs now is computed by the reference."""
-        self._handed_over = name
+        self._fell_back = name
 
     @property
     def times(self) -> dict[str, OpTime]:
@@ -173,14 +173,14 @@ def profile() -> Iterator[Profile]:
     Profile
     """
     recorder = Profile(active())
-    token = reference.handed_over.set(recorder.handed_over)
+    token = fallback.fell_back.set(recorder.fell_back)
     start = perf_counter()
     try:
         with use(recorder):
             yield recorder
     finally:
         recorder.seconds = perf_counter() - start
-        reference.handed_over.reset(token)
+        fallback.fell_back.reset(token)
 
 
 # ---------------------------------------------------------------- side by side

@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import fastnn
-from fastnn import Sequential, layers, ops, reference
+from fastnn import Sequential, fallback, layers, ops
 from fastnn.optable import OPS, Op, as_tuple, ulps
 
 # ---------------------------------------------------------------- what is called
@@ -281,7 +281,7 @@ NUMBERS = {
 OPTIONS = {
     "eps": [1e-7, 0.0, 0.01],
     "dout": [1.0, 0.3, -2.0],
-    "volume": [1, 1, 2],
+    "form": [1, 1, 2],
     "activation": ["relu", "relu", "sigmoid"],
     "loss": ["softmax", "sigmoid", "identity"],
     "from_logits": [True, True, False],
@@ -543,15 +543,15 @@ class Outcome:
         everything = [*args, *kwargs.values(), *outs]
         before, outs_before = contents(everything), [out.copy() for out in outs]
 
-        self.results, self.error, self.handed_over = None, None, False
-        token = reference.handed_over.set(lambda name: setattr(self, "handed_over", True))
+        self.results, self.error, self.fell_back = None, None, False
+        token = fallback.fell_back.set(lambda name: setattr(self, "fell_back", True))
         with warnings.catch_warnings(record=True) as seen, fastnn.use_backend(backend):
             warnings.simplefilter("always")
             try:
                 self.results = as_tuple(function(*args, **kwargs))
             except Exception as error:
                 self.error = error
-        reference.handed_over.reset(token)
+        fallback.fell_back.reset(token)
         self.warnings = sorted({w.category.__name__ for w in seen})
 
         if self.results is not None:
@@ -752,7 +752,7 @@ def agrees(case):
         allowed = max(expected.op.ulp, 1 if "affine" in case.name else 0)
         found = distances(outcome, expected, case)
         assert max(found) <= allowed, f"{backend}: {found} ULP apart\n{outcome.results}\n{expected.results}"
-        computed |= not outcome.handed_over
+        computed |= not outcome.fell_back
     counts["computed by the kernels"] += computed
 
 

@@ -388,7 +388,7 @@ def test_numbers_of_a_step(kernels, name):
     args = step_arguments(name)
     first = STEPS[name][0] + 1
     for i in range(first, len(args)):
-        word = "(lr|momentum|decay_rate|beta1|beta2|iter|volume) must be a (whole )?number, not"
+        word = "(lr|momentum|decay_rate|beta1|beta2|iter|form) must be a (whole )?number, not"
         for bad in ("0.1", None, 1j, np.array([0.1]), [0.1]):
             refused(kernels, name, replaced(args, i, bad), TypeError, word)
         for bad in (np.nan, np.inf, -np.inf, 10**400, -(10**400), np.longdouble("1e4000")):
@@ -404,7 +404,7 @@ def test_numbers_of_a_step(kernels, name):
             refused(kernels, name, replaced(args, first + 3, bad), ValueError, "iter must be from 1")
     if name == "nesterov":
         for bad in (0, 3):
-            refused(kernels, name, replaced(args, first + 2, bad), ValueError, "volume must be from 1 to 2")
+            refused(kernels, name, replaced(args, first + 2, bad), ValueError, "form must be from 1 to 2")
 
 
 @every_step

@@ -737,12 +737,12 @@ def test_special_values_of_a_step(kernels, op, dtype):
             check(kernels, op, [*args, *op.example(np.random.default_rng(0), (1,), dtype)[op.outs + 1 :]])
 
 
-def test_nesterov_of_both_volumes(module, rng):
+def test_nesterov_of_both_forms(module, rng):
     p, v, dp = rng.standard_normal((3, 4, 9))
-    for volume in (1, 2):
-        updated, velocity = module.nesterov(p, v, dp, 0.1, 0.9, volume)
+    for form in (1, 2):
+        updated, velocity = module.nesterov(p, v, dp, 0.1, 0.9, form)
         np.testing.assert_allclose(velocity, 0.9 * v - 0.1 * dp, rtol=1e-14)
-        old_or_new = v if volume == 1 else velocity
+        old_or_new = v if form == 1 else velocity
         np.testing.assert_allclose(updated, p + 0.81 * old_or_new - 0.19 * dp, rtol=1e-13, atol=1e-15)
 
 
