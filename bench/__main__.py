@@ -41,9 +41,9 @@ QUICK_LAYERS = [(1, 10), (256, 1024)]
 THREADED = [(1024, 1024), (4096, 1024), (131072, 10)]
 DTYPES = ["float32", "float64"]
 # softmax_cross_entropy gives its peers' losses with another eps or none: they are equal to 1e-7, not to rounding.
-# Of affine maps almost all is the product, which is every library's BLAS: they are timed as layers, and a perceptron's
-# gradients as training steps.
-TIMED = [name for name in OPS if name not in ("affine", "affine_backward", "mlp_gradient")]
+# Matrix products are every library's BLAS, and almost all of the ops that are made of them: these are timed as layers
+# and as training steps.
+TIMED = [name for name, op in OPS.items() if not op.products]
 
 
 def calls_of_op(op, dtype, shape, available):

@@ -7,10 +7,7 @@ from fastnn.backends import load
 from fastnn.optable import OPS
 
 DTYPES = ["float32", "float64"]
-SHAPES = [(1, 10), (300, 10), (100, 50), (40, 1000), (7, 4099)]
 BITS = {"float32": np.uint32, "float64": np.uint64}
-# Whose arguments may be any numbers: tried on sampled bit patterns too.
-ANY_NUMBERS = ["relu", "relu_with_mask", "sigmoid", "softmax"]
 BACKENDS = [name for name in fastnn.backends() if name != "reference"]
 
 
@@ -24,9 +21,9 @@ def bit_patterns(rng, dtype, count):
 
 
 def examples(op, rng, dtype):
-    for shape in SHAPES:
+    for shape in (*op.shapes, *op.large):
         yield op.example(rng, shape, dtype)
-    if op.name in ANY_NUMBERS:
+    if op.takes_any_numbers:
         yield (bit_patterns(rng, dtype, 100_000),)
 
 
@@ -38,11 +35,11 @@ def rows(advance):
         for op in OPS.values():
             worst = dict.fromkeys(BACKENDS, 0.0)
             for args in examples(op, rng, dtype):
-                expected = getattr(fastnn.reference, op.name)(*args)
+                expected, floors = op.reference(*args), op.floors(*args)
                 for backend in BACKENDS:
                     result = getattr(load(backend), op.name)(*args)
-                    worst[backend] = max(worst[backend], op.distance(result, expected, args))
-            found.append({"what": op.name, "dtype": dtype, "promised": op.ulp, "ulp": worst})
+                    worst[backend] = max(worst[backend], *op.apart(result, expected, floors))
+            found.append({"what": op.name, "dtype": dtype, "promised": np.max(op.ulp).item(), "ulp": worst})
             advance()
     return found
 

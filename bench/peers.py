@@ -10,8 +10,7 @@ import os
 import numpy as np
 
 from bench import numpy_layers
-
-EPS = 1e-7
+from fastnn.arguments import EPS
 
 
 def numpy_peer(op, args):

@@ -4,9 +4,9 @@ import numpy as np
 
 from fastnn import ops
 from fastnn.optable import OPS
+from fastnn.reference.steps import STEP_EPS as EPS
 
-STEPS = [name for name in OPS if name in ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam")]
-EPS = 1e-7
+STEPS = [name for name, op in OPS.items() if op.family == "steps"]
 
 
 def numpy_step(op, state, dp, numbers):

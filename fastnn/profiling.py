@@ -17,7 +17,6 @@ import numpy as np
 from fastnn import fallback, ops
 from fastnn.backends import active, config, name_of, use, use_backend
 from fastnn.backends import backends as usable_backends
-from fastnn.optable import OPS
 from fastnn.reports import Line, Report, Run, text_table
 
 __all__ = ["Comparison", "OpTime", "Profile", "compare", "profile"]
@@ -59,6 +58,8 @@ class Profile:
     """
 
     def __init__(self, backend: Any) -> None:
+        from fastnn.optable import OPS  # which an import of fastnn should not wait for
+
         self.compiled_for = name_of(backend)
         self.seconds = 0.0
         # By op, then by the code that called it and the shape of the first argument.  It takes long to hash code, not

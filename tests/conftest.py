@@ -1,3 +1,4 @@
+import gc
 import sys
 from importlib.util import find_spec
 
@@ -12,6 +13,11 @@ from fastnn.backends import load
 
 SLOW = [HealthCheck.too_slow]  # which a busy machine is
 COMPILED = [name for name in usable_backends() if name != "reference"]
+# For tests that hold every backend against one computation of the reference's.
+KERNELS = {name: load(name) for name in COMPILED}
+MODULES = {name: load(name) for name in usable_backends()}
+
+DEMO = "matplotlib", "rich", "sklearn"  # what the extra of this name installs
 
 # The number of examples is that of each test.  pytest --hypothesis-profile=nightly chooses the longer one.
 settings.register_profile("suite", max_examples=50, derandomize=True, deadline=None, suppress_health_check=SLOW)
@@ -44,6 +50,15 @@ def backend(request):
         yield request.param
 
 
+@pytest.fixture(scope="module")
+def only_new_objects():
+    """A collection of garbage looks at what the module's tests made, not at all that was there before."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture
 def start_method(request):
     """A way to start a process, by its name."""
@@ -59,7 +74,7 @@ def figure(record_property):
 
 
 def pytest_collection_modifyitems(items):
-    missing = [name for name in ("matplotlib", "rich", "sklearn") if find_spec(name) is None]
+    missing = [name for name in DEMO if find_spec(name) is None]
     for item in items:
         if missing and item.get_closest_marker("demo"):
             item.add_marker(pytest.mark.skip(reason=f"needs the demo extra; not installed: {', '.join(missing)}"))

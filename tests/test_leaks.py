@@ -3,7 +3,6 @@
 import contextlib
 import ctypes
 import gc
-import inspect
 import os
 import sys
 
@@ -29,11 +28,10 @@ from fastnn import (
     SigmoidWithLoss,
     Softmax,
     SoftmaxWithLoss,
-    reference,
 )
 from fastnn.optable import OPS, as_tuple
+from fastnn.optable.refusals import replaced
 
-SMALL, LARGE = (16, 12), (1024, 128)  # the large ones live in the block cache
 LEFT = PROMISES["leaks"]
 # More for a few calls, amid other tests that leave their holes in the heap.
 RSS = {1000: 8 << 20, LEFT["calls"]: LEFT["mebibytes"] << 20}
@@ -44,6 +42,7 @@ OBJECTS = 300
 DTYPES = np.float64, np.float32
 # AddressSanitizer keeps freed memory for a while.
 sanitized = "libasan" in os.environ.get("LD_PRELOAD", "")
+pytestmark = pytest.mark.usefixtures("only_new_objects")
 numbers_of_calls = pytest.mark.parametrize("calls", [1000, pytest.param(LEFT["calls"], marks=pytest.mark.slow)])
 
 
@@ -139,60 +138,47 @@ def resident():
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def replaced(args, i, value):
-    return (*args[:i], value, *args[i + 1 :])
-
-
-def variants(module, op, rng, shape, dtypes):
+def variants(function, op, rng, shape, dtypes):
     """Calls of an op: layouts and dtypes, with and without `out`, and whatever can be wrong."""
-    calls = Calls()
-    function = getattr(module, op.name)
-    takes_out = "out" in inspect.signature(getattr(reference, op.name)).parameters
     for dtype in dtypes:
         args = op.example(rng, shape, dtype)
-        calls.add(function, *args)
-        calls.add(function, *replaced(args, 0, np.asfortranarray(args[0])))
-        results = [r for r in as_tuple(function(*args)) if isinstance(r, np.ndarray)]
-        outs = [tuple(results[-op.outs :])] if op.outs > 1 else [results[0]] if takes_out else []
-        for out in outs:
-            calls.add(function, *args, out=out)
-            for wrong in (out[0], out[:-1], [], "out", args[0][..., 1:], np.float16(1)):
-                calls.add(function, *args, out=wrong)
-            first = as_tuple(out)[0]
-            memory = np.ones(first.size + 1, dtype)
-            overlapping = memory[1:].reshape(first.shape), memory[:-1].reshape(first.shape)
-            calls.add(
-                function,
-                *replaced(args, 0, overlapping[0]),
-                out=(overlapping[1], *out[1:]) if op.outs > 1 else overlapping[1],
-            )
-            read_only = first.copy()
-            read_only.flags.writeable = False
-            calls.add(function, *args, out=(read_only, *out[1:]) if op.outs > 1 else read_only)
+        yield args, {}
+        yield replaced(args, 0, np.asfortranarray(args[0])), {}
+        if op.out:
+            yield args, {"out": op.as_out([np.array(y) for y in op.received(function(*args))])}
         for i, value in enumerate(args):
-            for wrong in (Failing(), None, "wrong", 1j):
-                calls.add(function, *replaced(args, i, wrong))
+            yield replaced(args, i, Failing()), {}
             if isinstance(value, np.ndarray):
-                for wrong in (value[1:], value[..., np.newaxis, np.newaxis], value.astype("M8[s]"), value * -1000):
-                    calls.add(function, *replaced(args, i, wrong))
-            else:
-                calls.add(function, *replaced(args, i, np.nan))
-        for wrong in ({"eps": -1}, {"eps": Failing()}, {"dout": [1, 2]}, {"nothing": 1}, {"x": 1}):
-            calls.add(function, *args, **wrong)
-        calls.add(function)
+                for wrong in (value[1:], value[..., np.newaxis, np.newaxis], value * -1000):
+                    yield replaced(args, i, wrong), {}
+        for name, parameter in op.parameters.items():
+            if parameter.default is not parameter.empty:
+                yield args, {name: Failing()}
+        yield args, {"nothing": 1}
+        yield (), {}
     half = op.example(rng, shape, np.float16)  # the reference's work
-    calls.add(function, *half)
-    calls.add(function, *(a.tolist() if isinstance(a, np.ndarray) and shape is SMALL else a for a in args))
-    assert calls.failing >= 10
-    return calls
+    yield half, {}
+    yield tuple(a.tolist() if isinstance(a, np.ndarray) and a.size < 10_000 else a for a in half), {}
+
+
+def refused(op, rng):
+    """Of what the op table says is refused, a call for each message, in turns of this and that dtype."""
+    calls = [{call.match: call for call in op.wrong(rng, dtype)} for dtype in DTYPES]
+    for i, match in enumerate(calls[0]):
+        call = calls[i % 2].get(match, calls[0][match])
+        yield call.args, call.kwargs
 
 
 @numbers_of_calls
 def test_ops_leave_nothing_behind(module, rng, calls, figure):
     left, failing = [], []
     for op in OPS.values():
-        small, large = variants(module, op, rng, SMALL, DTYPES), variants(module, op, rng, LARGE, DTYPES[:1])
-        large.calls = large.calls[::4]  # they take long
+        function, small, large = getattr(module, op.name), Calls(), Calls()
+        for args, kwargs in (*variants(function, op, rng, op.shapes[0], DTYPES), *refused(op, rng)):
+            small.add(function, *args, **kwargs)
+        for args, kwargs in [*variants(function, op, rng, op.large[0], DTYPES[:1])][::3]:  # they take long
+            large.add(function, *args, **kwargs)
+        assert small.failing >= 10 and len(small.calls) <= 140
         left.append(run(calls, small, large, op.name))
         failing.append(small.failing / len(small.calls))
     objects, rss = np.max(left, axis=0)

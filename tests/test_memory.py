@@ -15,8 +15,8 @@ MiB = 1 << 20
 
 
 @pytest.fixture(autouse=True)
-def own_limit():
-    gc.collect()  # another test's figure may still hold arrays: matplotlib leaves cycles
+def own_limit(only_new_objects):
+    gc.collect()  # what another test left may still hold arrays
     limit = fastnn.memory_stats()["limit_bytes"]
     fastnn.empty_cache()
     yield
@@ -70,9 +70,9 @@ def test_results_are_ordinary_arrays(kernels):
 
 def test_the_limit_is_kept_under_random_sizes(kernels, rng):
     fastnn.set_cache_limit(40 * MiB)
-    alive = []
+    alive, ones = [], np.ones(2 * MiB)
     for size in rng.integers(MiB // 8, 2 * MiB, 1000):
-        alive.append(kernels.relu(np.ones(size)))
+        alive.append(kernels.relu(ones[:size]))
         if len(alive) > 5:
             alive.pop(rng.integers(5))
         assert fastnn.memory_stats()["cached_bytes"] <= 40 * MiB

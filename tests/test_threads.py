@@ -10,12 +10,11 @@ import threading
 
 import numpy as np
 import pytest
+from conftest import KERNELS
 
 import fastnn
 from fastnn import ops
 from fastnn.optable import OPS, as_tuple
-
-SHAPES = [(1000003,), (100003, 10), (20001, 50), (601, 4099), (23, 50257)]
 
 
 @pytest.fixture(autouse=True)
@@ -34,16 +33,17 @@ def python(code, **environment):
     return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("name", OPS)
+@pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_results_do_not_depend_on_the_number_of_threads(kernels, rng, name, dtype):
-    for shape in SHAPES:
-        args = OPS[name].example(rng, shape, dtype)
-        fastnn.set_num_threads(1)
-        alone = bits(getattr(kernels, name)(*args))
-        for threads in (2, 3, 8):
-            fastnn.set_num_threads(threads)
-            assert bits(getattr(kernels, name)(*args)) == alone, (shape, threads)
+def test_results_do_not_depend_on_the_number_of_threads(rng, op, dtype):
+    for shape in op.large:
+        args = op.example(rng, shape, dtype)
+        for name, kernels in KERNELS.items():
+            fastnn.set_num_threads(1)
+            alone = bits(getattr(kernels, op.name)(*args))
+            for threads in (2, 3, 8):
+                fastnn.set_num_threads(threads)
+                assert bits(getattr(kernels, op.name)(*args)) == alone, (name, shape, threads)
 
 
 def test_a_row_does_not_depend_on_its_place(kernels, rng):
@@ -83,7 +83,7 @@ def test_eight_threads_get_what_one_gets(rng, rounds, figure):
     cases = [
         (name, op.example(rng, shape, dtype))
         for name, op in OPS.items()
-        for shape, dtype in (((30, 20), "float32"), ((30, 20), "float64"), ((3000, 100), "float64"))
+        for shape, dtype in ((op.shapes[0], "float32"), (op.shapes[0], "float64"), (op.large[0], "float64"))
     ]
     expected = {}
     for name in fastnn.backends():

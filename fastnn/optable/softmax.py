@@ -1,17 +1,23 @@
 """Softmax over the last axis."""
 
+from __future__ import annotations
+
 import numpy as np
+import numpy.typing as npt
 
 from fastnn.arguments import Array
-from fastnn.optable.base import Op
+from fastnn.optable.kinds import by_rows
 from fastnn.optable.samples import each, numbers, probabilities
+from fastnn.optable.sizes import or_infinite, sizes
 
 
-def _sizes(dout: Array, y: Array) -> tuple[Array]:
-    return (np.abs(y) * (np.abs(dout) + np.sum(np.abs(dout * y), axis=-1, keepdims=True)),)
+def _sizes(dout: npt.ArrayLike, y: npt.ArrayLike, *, out: object = None) -> tuple[Array]:
+    d, p = sizes(dout, y)
+    inner = d + np.sum(d * p, axis=-1, keepdims=True)
+    return (or_infinite(p * inner, inner, dout, y),)
 
 
 OPS = (
-    Op("softmax", each(numbers), 4),
-    Op("softmax_backward", each(numbers, probabilities), 4, _sizes),
+    by_rows(name="softmax", example=each(numbers), out={0: ["x"]}, ulp=4),
+    by_rows(name="softmax_backward", example=each(numbers, probabilities), out={0: ["dout", "y"]}, ulp=4, floor=_sizes),
 )
