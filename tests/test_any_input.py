@@ -402,7 +402,7 @@ def usual(name):
     """Arguments by name, the optional ones too."""
     function, op = CALLS[name]
     values = {p.name: p.default for p in inspect.signature(function).parameters.values() if p.default is not p.empty}
-    return dict(zip(required(name), op.example(np.random.default_rng(0), (2, 3), "f8"), strict=True)) | values
+    return dict(zip(required(name), op.example(np.random.default_rng(0), op.shapes[0], "f8"), strict=True)) | values
 
 
 def changes_of(name):
