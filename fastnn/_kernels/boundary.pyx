@@ -35,7 +35,7 @@ from fastnn._kernels.arrays cimport (
 from fastnn._kernels.loops.reductions cimport LANES, SHORT, WIDE
 from fastnn._kernels.vmath cimport real
 
-from fastnn import arguments, reference
+from fastnn import arguments, fallback, reference
 
 cnp.import_array()
 
@@ -73,7 +73,7 @@ cdef int need_same_shape(str name, cnp.ndarray x, str other_name, cnp.ndarray y)
 
 cdef object fall_back(str name):
     """The reference's function, which does what the kernel cannot."""
-    tell = reference.handed_over.get()
+    tell = fallback.fell_back.get()
     if tell is not None:
         tell(name)
     return getattr(reference, name)

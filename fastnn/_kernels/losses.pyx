@@ -8,6 +8,8 @@ from fastnn._kernels.targets cimport (
 )
 from fastnn._kernels.vmath cimport real
 
+from fastnn import arguments
+
 compiled_for = COMPILED_FOR.decode()
 
 
@@ -119,15 +121,15 @@ SOFTMAX_CROSS_ENTROPY_AND_GRAD = of_classes(
 )
 
 
-def cross_entropy_error(y, t, *, eps=1e-7):
+def cross_entropy_error(y, t, *, eps=arguments.EPS):
     return loss(CROSS_ENTROPY_ERROR, y, t, 1.0, eps, None)
 
 
-def cross_entropy_error_backward(y, t, dout=1.0, *, eps=1e-7, out=None):
+def cross_entropy_error_backward(y, t, dout=1.0, *, eps=arguments.EPS, out=None):
     return loss(CROSS_ENTROPY_ERROR_BACKWARD, y, t, dout, eps, out)
 
 
-def softmax_cross_entropy(x, t, *, eps=1e-7, out=None):
+def softmax_cross_entropy(x, t, *, eps=arguments.EPS, out=None):
     return loss(SOFTMAX_CROSS_ENTROPY, x, t, 1.0, eps, out)
 
 
@@ -135,7 +137,7 @@ def softmax_cross_entropy_backward(y, t, dout=1.0, *, out=None):
     return loss(SOFTMAX_CROSS_ENTROPY_BACKWARD, y, t, dout, 0.0, out)
 
 
-def softmax_cross_entropy_and_grad(x, t, dout=1.0, *, eps=1e-7, out=None):
+def softmax_cross_entropy_and_grad(x, t, dout=1.0, *, eps=arguments.EPS, out=None):
     return loss(SOFTMAX_CROSS_ENTROPY_AND_GRAD, x, t, dout, eps, out)
 
 
@@ -183,7 +185,7 @@ MEAN_SQUARED_ERROR_BACKWARD = of_elements(
 )
 
 
-def sigmoid_cross_entropy(x, t, *, eps=1e-7, out=None):
+def sigmoid_cross_entropy(x, t, *, eps=arguments.EPS, out=None):
     return loss(SIGMOID_CROSS_ENTROPY, x, t, 1.0, eps, out)
 
 

@@ -23,6 +23,7 @@ from fastnn._kernels.targets cimport LossOp, epsilon, run_loss, targets_of
 from fastnn._kernels.vmath cimport real
 
 from fastnn import arguments
+from fastnn.reference.perceptron import ACTIVATIONS, LOSSES
 
 # Compiled for the same instruction set.
 cdef Op ADD_BIAS, SIGMOID, SIGMOID_BACKWARD
@@ -230,12 +231,12 @@ cdef list backward(list inputs, tuple params, cnp.ndarray dout, Py_ssize_t N, bi
     return grads
 
 
-def mlp_gradient(x, t, *params, activation="relu", loss="softmax", eps=1e-7, out=None):
+def mlp_gradient(x, t, *params, activation="relu", loss="softmax", eps=arguments.EPS, out=None):
     eps = epsilon(eps)
     if type(activation) is not str or activation != "relu":
-        activation = arguments.one_of("activation", activation, ("relu", "sigmoid"))
+        activation = arguments.one_of("activation", activation, ACTIVATIONS)
     if type(loss) is not str or loss != "softmax":
-        loss = arguments.one_of("loss", loss, ("softmax", "sigmoid", "identity"))
+        loss = arguments.one_of("loss", loss, LOSSES)
     cdef bint relu = activation == "relu", good_out = False, small = True
     cdef str name = "x"
     cdef LossOp loss_op, gradient_op = None

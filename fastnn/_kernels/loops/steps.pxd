@@ -3,6 +3,10 @@
 from fastnn._kernels.vmath cimport real, sqrt
 
 
+cdef inline real over_root(real step, real squares) noexcept nogil:
+    return step / (sqrt(squares) + <real> 1e-7)
+
+
 cdef inline void sgd(
     const real* dp, const double* constants, real* p, real* a, real* b, Py_ssize_t n
 ) noexcept nogil:
@@ -47,7 +51,7 @@ cdef inline void adagrad(
     cdef Py_ssize_t i
     for i in range(n):
         h[i] = h[i] + dp[i] * dp[i]
-        p[i] = p[i] - lr * dp[i] / (sqrt(h[i]) + <real> 1e-7)
+        p[i] = p[i] - over_root(lr * dp[i], h[i])
 
 
 cdef inline void rmsprop(
@@ -58,7 +62,7 @@ cdef inline void rmsprop(
     cdef Py_ssize_t i
     for i in range(n):
         h[i] = kept * h[i] + rest * dp[i] * dp[i]
-        p[i] = p[i] - lr * dp[i] / (sqrt(h[i]) + <real> 1e-7)
+        p[i] = p[i] - over_root(lr * dp[i], h[i])
 
 
 cdef inline void adam(
@@ -70,4 +74,4 @@ cdef inline void adam(
     for i in range(n):
         m[i] = m[i] + rest1 * (dp[i] - m[i])
         v[i] = v[i] + rest2 * (dp[i] * dp[i] - v[i])
-        p[i] = p[i] - lr * m[i] / (sqrt(v[i]) + <real> 1e-7)
+        p[i] = p[i] - over_root(lr * m[i], v[i])
