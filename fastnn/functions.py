@@ -53,6 +53,13 @@ def step_function(x: npt.ArrayLike) -> Array:
     -------
     y : ndarray of int, shape of `x`
         0 at 0 and at NaN.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastnn import step_function
+    >>> step_function(np.array([-1.0, 0.0, 2.0]))
+    array([0, 0, 1])
     """
     return np.asarray(arguments.numeric("x", x) > 0, dtype=int)[()]
 
@@ -69,6 +76,13 @@ def relu_grad(x: npt.ArrayLike) -> Array:
     -------
     g : ndarray, shape and dtype of `x`
         0 at 0 (volume 1 has 1 here, unlike its own Relu layer); 1 at NaN.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastnn import relu_grad
+    >>> relu_grad(np.array([-1.0, 0.0, 2.0]))
+    array([0., 0., 1.])
     """
     x = arguments.numeric("x", x)
     return ops.relu_backward(np.ones(x.shape, x.dtype), x <= 0)
@@ -85,6 +99,12 @@ def sigmoid_grad(x: npt.ArrayLike) -> Array:
     Returns
     -------
     g : ndarray, shape of `x`, floating dtype
+
+    Examples
+    --------
+    >>> from fastnn import sigmoid_grad
+    >>> float(sigmoid_grad(0.0))
+    0.25
     """
     y = ops.sigmoid(x)
     return ops.sigmoid_backward(np.ones_like(y), y)
@@ -106,6 +126,13 @@ def sum_squared_error(y: npt.ArrayLike, t: npt.ArrayLike) -> Any:
     Returns
     -------
     L : NumPy scalar
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastnn import sum_squared_error
+    >>> float(sum_squared_error(np.array([1.0, 2.0]), np.array([0.0, 5.0])))
+    5.0
     """
     if np.size(y) == 0:
         return np.float64(0)
@@ -124,6 +151,16 @@ def cross_entropy_error(y: npt.ArrayLike, t: npt.ArrayLike) -> Any:
     Returns
     -------
     L : NumPy scalar, in nats
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastnn import cross_entropy_error
+    >>> y = np.array([[0.25, 0.75], [0.5, 0.5]])
+    >>> round(float(cross_entropy_error(y, np.array([1, 0]))), 4)  # class indices
+    0.4904
+    >>> round(float(cross_entropy_error(y, np.array([[0, 1], [1, 0]]))), 4)  # one-hot
+    0.4904
     """
     return ops.cross_entropy_error(y, t)
 
@@ -142,5 +179,12 @@ def softmax_loss(x: npt.ArrayLike, t: npt.ArrayLike) -> Any:
     Returns
     -------
     L : NumPy scalar, in nats
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastnn import softmax_loss
+    >>> round(float(softmax_loss(np.array([[2.0, 2.0]]), np.array([0]))), 4)
+    0.6931
     """
     return ops.softmax_cross_entropy(x, t)[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,8 @@ import numpy.typing as npt
 
 from fastnn import arguments, progress
 from fastnn.arguments import Array
-from fastnn.layers import Affine, Relu, Sigmoid, Softmax
+from fastnn.layers import Layer
+from fastnn.layers.base import in_mode
 
 __all__ = ["ParameterCheck", "check_gradient", "forward_passes", "numerical_gradient"]
 
@@ -49,6 +51,13 @@ def numerical_gradient(
     References
     ----------
     "Deep Learning from Scratch", section 4.4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastnn import numerical_gradient
+    >>> numerical_gradient(lambda x: np.sum(x**2), np.array([1.0, -2.0])).round(6)
+    array([ 2., -4.])
     """
     _floats("x", x)
     h = _step("h", h)
@@ -109,6 +118,15 @@ def check_gradient(
         In float64 an error below 1e-6 is a good sign.  The default loss of a classifier keeps an eps inside its
         logarithm that its gradient leaves out: ``SoftmaxWithLoss(eps=0)`` makes the two the same function.  A
         ReLU whose input lies within `h` of 0 shows as a difference too.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastnn import MLP, SoftmaxWithLoss, check_gradient
+    >>> network = MLP([2, 3, 2], loss=SoftmaxWithLoss(eps=0), seed=0)
+    >>> checks = check_gradient(network, np.array([[1.0, -2.0]]), np.array([1]), show=False)
+    >>> [check.name for check in checks if check.error < 1e-6]
+    ['W1', 'b1', 'W2', 'b2']
     """
     of_layers = [g.copy() for g in network.gradient(x, t)]
     params = network.params
@@ -134,8 +152,11 @@ def of_network(layers: Sequence[Any], loss: Any, x: Any, t: Any, *, h: float, sh
     A changed parameter changes its own layer and those after it.  In an `Affine` layer it changes one column of the
     output; up to the next `Affine` layer the other columns stay as they were, and there the change is a multiple of one
     row of the weights.  The changes of one row of weights are computed together.
+
+    It is the gradient in training mode.  Copies are asked, so that the layers keep what they keep.
     """
     h = _step("h", h)
+    layers, loss = [_asked(layer) for layer in layers], _asked(loss)
     params = [p for layer in layers for p in layer.params]
     for p in params:
         _floats("a parameter", p)
@@ -149,7 +170,7 @@ def of_network(layers: Sequence[Any], loss: Any, x: Any, t: Any, *, h: float, sh
                 start, given = layers, source
             else:
                 start, given = layers[i:], x
-            if not tied and _are_known(start) and np.ndim(x) == 2:
+            if not tied and _is_affine(layer) and all(map(_is_rowwise, start)) and np.ndim(x) == 2:
                 grads += _of_affine(start, loss, x, t, h, count)
             else:
                 grads += [
@@ -178,9 +199,25 @@ def _through(layers: Sequence[Any], x: Any) -> Any:
     return x
 
 
-def _are_known(layers: Sequence[Any]) -> bool:
-    """An affine layer, and layers that are known to compute each row by itself."""
-    return type(layers[0]) is Affine and all(type(layer) in (Affine, Relu, Sigmoid, Softmax) for layer in layers)
+def _asked(layer: Any) -> Any:
+    """A layer that is asked for its forward alone: nothing is kept, unless the mode matters."""
+    if not isinstance(layer, Layer):
+        return in_mode(layer, True)
+    layer = copy(layer)
+    layer.training = layer.mode_matters
+    return layer
+
+
+def _is_affine(layer: Any) -> bool:
+    return isinstance(layer, Layer) and layer.op == "affine"
+
+
+def _is_rowwise(layer: Any) -> bool:
+    return isinstance(layer, Layer) and layer.rowwise
+
+
+def _is_elementwise(layer: Any) -> bool:
+    return isinstance(layer, Layer) and layer.elementwise
 
 
 def _of_affine(layers: Sequence[Any], loss: Any, x: Array, t: Any, h: float, count: _Count) -> tuple[Array, Array]:
@@ -201,7 +238,7 @@ class _Columns:
 
     def __init__(self, layers: Sequence[Any], loss: Any, x: Array, t: Any) -> None:
         after = 1
-        while after < len(layers) and type(layers[after]) in (Relu, Sigmoid):
+        while after < len(layers) and _is_elementwise(layers[after]):
             after += 1
         self.activations, self.rest = layers[1:after], layers[after:]
         self.loss, self.t = loss, t
@@ -209,8 +246,8 @@ class _Columns:
         self.h = _through(self.activations, self.y)
         self.W: Array | None = None
         self.base = self.h
-        if self.rest and type(self.rest[0]) is Affine:
-            self.W, self.base, self.rest = self.rest[0].W, self.rest[0].forward(self.h), self.rest[1:]
+        if self.rest and _is_affine(self.rest[0]):
+            self.W, self.base, self.rest = self.rest[0].params[0], self.rest[0].forward(self.h), self.rest[1:]
 
     def derivative(self, x: Array, row: Array, h: float) -> Array:
         """With respect to a row of weights, whose input is `x`."""

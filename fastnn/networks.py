@@ -9,21 +9,29 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastnn import arguments, gradient, npz
+from fastnn import arguments, gradient, layers, npz, ops
 from fastnn._kernels.lists import same_objects
-from fastnn.arguments import Array
-from fastnn.backends import active
-from fastnn.layers import Affine, IdentityWithLoss, Relu, Sigmoid, SigmoidWithLoss, SoftmaxWithLoss
+from fastnn.arguments import EPS, Array
+from fastnn.layers import Affine, Layer, SoftmaxWithLoss
+from fastnn.layers.base import HasMode, in_mode, is_training, set_training, takes_train_flg
+from fastnn.reference import perceptron
 
 __all__ = ["MLP", "Sequential"]
 
-# What fastnn.ops.mlp_gradient knows, by its names.
-ACTIVATIONS: dict[str, type] = {"relu": Relu, "sigmoid": Sigmoid}
-LOSSES: dict[str, type] = {"softmax": SoftmaxWithLoss, "sigmoid": SigmoidWithLoss, "identity": IdentityWithLoss}
-LOSS_NAMES = {layer: name for name, layer in LOSSES.items()}
+# What MLP offers, by its names: layers that take each number by itself, and output activations with their losses.
+_LAYERS: dict[str, type[Layer]] = {name: getattr(layers, name) for name in layers.__all__}
+ACTIVATIONS = {name.lower(): layer for name, layer in _LAYERS.items() if layer.elementwise and not layer.parameters}
+LOSSES = {
+    name.removesuffix("WithLoss").lower(): layer
+    for name, layer in _LAYERS.items()
+    if layer.is_loss and name.endswith("WithLoss")
+}
+# Of these, what the op `mlp_gradient` knows; others take the path of layers.
+KNOWN_ACTIVATIONS = {ACTIVATIONS[name]: name for name in perceptron.ACTIVATIONS}
+KNOWN_LOSSES = {LOSSES[name]: name for name in perceptron.LOSSES}
 
 
-class Sequential:
+class Sequential(HasMode):
     """
     Layers one after the other.
 
@@ -44,7 +52,29 @@ class Sequential:
     params, grads : list of ndarray
         Those of all layers, in order; ``grads[i]`` belongs to ``params[i]`` and is rewritten by every `gradient`.
     names : list of str
-        What the parameters are called in files and tables: ``W1, b1, W2, ...`` for those of `Affine` layers.
+        What the parameters are called in files and tables: the layers' own names, ``W1, b1, W2, ...``, with numbers
+        that count the layers which share a name.
+    training : bool
+        The mode, which is handed to all layers where it is set.  Whatever it is, `predict`, `loss` and `accuracy` ask
+        in evaluation mode, and `gradient`, `loss_and_gradient` and `numerical_gradient` are of training mode; none of
+        them changes it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastnn import Affine, Relu, Sequential
+    >>> last = Affine(np.ones((2, 3)), np.array([0.0, 1.0, 2.0]))
+    >>> network = Sequential([Affine(np.eye(2), np.zeros(2)), Relu(), last])
+    >>> x, t = np.array([[1.0, -1.0], [2.0, 3.0]]), np.array([2, 2])
+    >>> network.predict(x)
+    array([[1., 2., 3.],
+           [5., 6., 7.]])
+    >>> network.accuracy(x, t)
+    1.0
+    >>> network.names
+    ['W1', 'b1', 'W2', 'b2']
+    >>> for p, dp in zip(network.params, network.gradient(x, t)):
+    ...     p -= 0.1 * dp
     """
 
     def __init__(self, layers: Sequence[Any], loss: Any = None) -> None:
@@ -56,6 +86,19 @@ class Sequential:
                 "it, or end with Softmax and CrossEntropyError"
             )
         self._plan = _Plan(self.layers)
+        # With whether it can be told the mode.
+        *self._steps, self._last = ((layer, takes_train_flg(layer)) for layer in (*self.layers, self.loss_layer))
+        self._training = all(map(is_training, (*self.layers, self.loss_layer)))
+
+    @property
+    def training(self) -> bool:
+        return self._training
+
+    @training.setter
+    def training(self, training: bool) -> None:
+        self._training = training
+        for layer in (*self.layers, self.loss_layer):
+            set_training(layer, training)
 
     @property
     def params(self) -> list[Array]:
@@ -71,25 +114,45 @@ class Sequential:
     @property
     def names(self) -> list[str]:
         names: list[str] = []
-        affine = 0
+        last: dict[str, int] = {}  # by parameter, the highest number so far
         for i, layer in enumerate(self.layers):
-            if isinstance(layer, Affine):
-                affine += 1
-                names += [f"W{affine}", f"b{affine}"]
+            if isinstance(layer, Layer) and len(layer.parameters) == len(layer.params):
+                number = 1 + max((last.get(name, 0) for name in layer.parameters), default=0)
+                last.update(dict.fromkeys(layer.parameters, number))
+                names += [f"{name}{number}" for name in layer.parameters]
             else:
                 names += [f"layer{i}.{k}" for k in range(len(layer.params))]
         return names
 
-    def predict(self, x: npt.ArrayLike) -> Array:
-        """The last layer's output, before the loss: logits for a classifier."""
+    def predict(self, x: npt.ArrayLike, train_flg: bool = False) -> Array:
+        """
+        The last layer's output, before the loss: logits for a classifier.
+
+        Parameters
+        ----------
+        x : array_like
+        train_flg : bool, optional
+            False, as in the books, is evaluation mode: the layers keep nothing of it, and several threads may ask at
+            once; it is fastest after ``network.eval()``.  True is training mode, in which the network stays, so that
+            `backward` of its layers can follow.
+        """
+        if train_flg and not self.training:
+            self.train()
         y: Any = x
-        for layer in self.layers:
-            y = layer.forward(y)
+        for layer, told in self._steps:
+            if told:
+                y = layer.forward(y, train_flg=train_flg)
+            else:
+                y = (layer if train_flg else in_mode(layer, False)).forward(y)
         return y
 
-    def loss(self, x: npt.ArrayLike, t: npt.ArrayLike) -> Any:
-        """The loss on a batch."""
-        return self.loss_layer.forward(self.predict(x), t)
+    def loss(self, x: npt.ArrayLike, t: npt.ArrayLike, train_flg: bool = False) -> Any:
+        """The loss on a batch; in the mode that `train_flg` says, as for `predict`."""
+        y = self.predict(x, train_flg)
+        layer, told = self._last
+        if told:
+            return layer.forward(y, t, train_flg=train_flg)
+        return (layer if train_flg else in_mode(layer, False)).forward(y, t)
 
     def accuracy(self, x: npt.ArrayLike, t: npt.ArrayLike) -> float:
         """The share of samples, 0 to 1, that are put into their class, as the loss layer counts it."""
@@ -102,18 +165,28 @@ class Sequential:
         return self.loss_and_gradient(x, t)[1]
 
     def loss_and_gradient(self, x: npt.ArrayLike, t: npt.ArrayLike) -> tuple[Any, list[Array]]:
-        """What `loss` and `gradient` give, at once."""
-        loss_name = LOSS_NAMES.get(type(self.loss_layer))
+        """The loss in training mode and what `gradient` gives, at once; the mode is the same afterwards."""
+        loss_name = KNOWN_LOSSES.get(type(self.loss_layer))
         if loss_name is not None and self._plan.suits(x, t, loss_name):
-            plan, eps = self._plan, getattr(self.loss_layer, "eps", 1e-7)
-            results = active().mlp_gradient(
+            plan, eps = self._plan, getattr(self.loss_layer, "eps", EPS)
+            results = ops.mlp_gradient(
                 x, t, *plan.params, activation=plan.activation, loss=loss_name, eps=eps, out=plan.grads
             )
             for layer in plan.affines:
-                layer.gradients_written()
+                layer.grads_filled()
             return results[0], [*plan.grads]
+        if self.training:
+            return self._walk(x, t)
+        self.train()
+        try:
+            return self._walk(x, t)
+        finally:
+            self.eval()
+
+    def _walk(self, x: npt.ArrayLike, t: npt.ArrayLike) -> tuple[Any, list[Array]]:
+        """Forward and backward, layer by layer."""
         grads = self.grads
-        loss = self.loss(x, t)
+        loss = self.loss(x, t, train_flg=True)
         dout = self.loss_layer.backward()
         for layer in reversed(self.layers):
             dout = layer.backward(dout)
@@ -162,11 +235,11 @@ class Sequential:
     def summary(self) -> str:
         """A table of the layers with the shape of what each gives for N samples and the number of its parameters."""
         rows = []
-        width = "?"
+        shape: Any = None
         for layer in self.layers:
-            if isinstance(layer, Affine):
-                width = str(np.shape(layer.W)[1])
-            rows.append((type(layer).__name__, f"(N, {width})", f"{sum(p.size for p in layer.params):,}"))
+            shape = layer.output_shape(shape) if isinstance(layer, Layer) else None
+            of_samples = ", ".join(map(str, ("N", *("?" if shape is None else shape))))
+            rows.append((type(layer).__name__, f"({of_samples})", f"{sum(p.size for p in layer.params):,}"))
         total = f"{sum(p.size for p in self.params):,}"
         lines = [("layer", "output shape", "parameters"), *rows, (type(self.loss_layer).__name__, "()", "0")]
         return "\n".join(f"{a:<20}{b:<16}{c:>12}" for a, b, c in [*lines, ("in all", "", total)])
@@ -177,7 +250,7 @@ class _Plan:
 
     def __init__(self, layers: Sequence[Any]) -> None:
         self.affines, between = list(layers[::2]), {type(layer) for layer in layers[1::2]}
-        known = [name for name, layer in ACTIVATIONS.items() if between <= {layer}]
+        known = [name for layer, name in KNOWN_ACTIVATIONS.items() if between <= {layer}]
         is_chain = len(layers) % 2 == 1 and all(type(layer) is Affine for layer in self.affines)
         different = len({id(layer) for layer in layers}) == len(layers)
         self.activation = known[0] if known and is_chain and different else ""
@@ -219,6 +292,7 @@ class MLP(Sequential):
     sizes : sequence of int
         Inputs, hidden layers, outputs: ``[784, 50, 10]`` is the books' two-layer network.
     activation : {"relu", "sigmoid"}, optional
+        Or the name of another layer without parameters that takes each number by itself.
     loss : {"softmax", "sigmoid", "identity"} or layer, optional
         For classes, two classes or regression.
     init : {"he", "xavier"} or float, optional
@@ -228,6 +302,21 @@ class MLP(Sequential):
         For the weights.
     dtype : dtype, optional
         Of the parameters.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastnn import MLP
+    >>> network = MLP([784, 50, 10], seed=0)
+    >>> print(network.summary())
+    layer               output shape      parameters
+    Affine              (N, 50)               39,250
+    Relu                (N, 50)                    0
+    Affine              (N, 10)                  510
+    SoftmaxWithLoss     ()                         0
+    in all                                    39,760
+    >>> network.predict(np.zeros((3, 784))).shape
+    (3, 10)
     """
 
     def __init__(
@@ -252,9 +341,9 @@ class MLP(Sequential):
         if np.dtype(dtype).kind != "f":
             raise TypeError(f"dtype must be one of floats, not {np.dtype(dtype)}")
         rng = np.random.default_rng(seed)
-        layers: list[Any] = []
+        chain: list[Any] = []
         for D, M in zip(sizes[:-1], sizes[1:], strict=True):
             scale = np.sqrt(variance / D) if isinstance(init, str) else init
             W = rng.standard_normal((D, M)) * scale
-            layers += [Affine(W.astype(dtype), np.zeros(M, dtype)), ACTIVATIONS[activation]()]
-        super().__init__(layers[:-1], loss)
+            chain += [Affine(W.astype(dtype), np.zeros(M, dtype)), ACTIVATIONS[activation]()]
+        super().__init__(chain[:-1], loss)

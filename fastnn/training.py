@@ -33,6 +33,16 @@ def mini_batches(
     One pass over samples, in a new random order if there is an `rng`; the last batch takes what is left.
 
     Every batch lies in the same memory as the one before.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastnn.training import mini_batches
+    >>> for x, t in mini_batches(np.arange(5.0), np.arange(5), batch_size=2):
+    ...     print(x, t)
+    [0. 1.] [0 1]
+    [2. 3.] [2 3]
+    [4.] [4]
     """
     N = _samples(x, t)
     if batch_size >= N and rng is None:
@@ -68,6 +78,16 @@ def clip_grads(grads: list[Array], max_norm: float) -> float:
     References
     ----------
     "Deep Learning from Scratch 2", section 6.1.4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastnn.training import clip_grads
+    >>> grads = [np.array([3.0, 0.0]), np.array([4.0])]
+    >>> clip_grads(grads, 2.5)
+    5.0
+    >>> grads
+    [array([1.5, 0. ]), array([2.])]
     """
     largest = max((float(np.max(np.abs(g), initial=0)) for g in grads), default=0.0)
     # The squares of very large or small numbers would leave the range of their dtype.
@@ -104,6 +124,19 @@ class Trainer:
     evaluations : list of Evaluation
     stopped : str or None
         Why the training ended early: "interrupted", "callback" or "no improvement".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastnn import MLP, SGD, Trainer
+    >>> x = np.random.default_rng(0).standard_normal((200, 2))
+    >>> t = (x[:, 0] > x[:, 1]).astype(int)
+    >>> trainer = Trainer(MLP([2, 8, 2], seed=0), SGD(lr=0.5), seed=0)
+    >>> trainer = trainer.fit(x, t, batch_size=20, epochs=20, test=(x, t), evaluate_every=20)
+    >>> len(trainer.losses)
+    200
+    >>> trainer.evaluations[-1].test_accuracy > 0.95
+    True
     """
 
     def __init__(

@@ -5,31 +5,36 @@ import pickle
 
 import numpy as np
 import pytest
+from layer_cases import LAYERS, dout_for, made, name_of
 
 import fastnn
-from fastnn import MLP, Adam, Affine, IdentityWithLoss, Relu, Sequential, Sigmoid, Softmax, SoftmaxWithLoss
+from fastnn import MLP, Adam, Affine, IdentityWithLoss, Sequential, Sigmoid, SoftmaxWithLoss, networks
 
 WAYS = {"pickle": lambda a: pickle.loads(pickle.dumps(a)), "deepcopy": copy.deepcopy}
 every_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 
 
 @every_way
-@pytest.mark.parametrize(
-    "layer", [Relu(), Sigmoid(), Softmax(), Affine(np.eye(3), np.ones(3))], ids=lambda a: type(a).__name__
-)
-def test_a_layer_goes_on_where_it_was(rng, way, layer):
-    x, dout = rng.standard_normal((4, 3)), rng.standard_normal((4, 3))
-    y = layer.forward(x)
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("layer_class", LAYERS, ids=name_of)
+def test_a_layer_goes_on_where_it_was(rng, way, layer_class, training):
+    layer, inputs = made(layer_class, rng)
+    y = layer.forward(*inputs)
+    dout = dout_for(layer_class, rng, y)
+    if not training:
+        layer.eval()
     other = way(layer)
-    np.testing.assert_array_equal(other.backward(dout), layer.backward(dout))
-    np.testing.assert_array_equal(other.forward(x), y)
+    assert other.training is training
+    if training:
+        np.testing.assert_array_equal(other.backward(*dout), layer.backward(*dout))
+    np.testing.assert_array_equal(other.forward(*inputs), y)
     for p, q in zip(layer.params, other.params, strict=True):
         assert p is not q
         np.testing.assert_array_equal(p, q)
 
 
 @every_way
-@pytest.mark.parametrize("loss", ["softmax", "sigmoid", "identity"])
+@pytest.mark.parametrize("loss", networks.LOSSES)
 def test_a_network_trains_on_as_the_first_would(rng, way, loss):
     network = MLP([5, 8, 1 if loss != "softmax" else 3], loss=loss, seed=0)
     x, t = rng.standard_normal((6, 5)), rng.integers(0, 2, 6)
@@ -53,6 +58,10 @@ def test_a_shared_weight_stays_shared(rng, way):
     assert network.layers[0].W is network.layers[2].W
     assert network.params[0] is network.layers[0].W
     assert network.grads[0] is network.layers[0].grads[0] is not network.grads[2]
+    assert network.eval().layers[0].training is network.loss_layer.training is False
+    x = rng.standard_normal((4, 3))
+    network.params[0][...] = 0  # the layers that a network asks are those that it has
+    np.testing.assert_array_equal(network.predict(x), np.zeros((4, 3)))
 
 
 def test_a_shallow_copy_shares_the_weights(rng):

@@ -2,18 +2,10 @@
 
 import numpy as np
 import pytest
+from layer_cases import INNER, LAYERS, LOSSES, dout_for, exact, made, name_of
 
 import fastnn
-from fastnn import (
-    Affine,
-    CrossEntropyError,
-    IdentityWithLoss,
-    Relu,
-    Sigmoid,
-    SigmoidWithLoss,
-    Softmax,
-    SoftmaxWithLoss,
-)
+from fastnn import Affine, CrossEntropyError, IdentityWithLoss, SigmoidWithLoss, Softmax, SoftmaxWithLoss
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -27,13 +19,17 @@ def numerical(f, x):
     return fastnn.numerical_gradient(lambda _: f(), x, h=1e-6)
 
 
-@pytest.mark.parametrize("layer_class", [Relu, Sigmoid, Softmax])
+@pytest.mark.parametrize("layer_class", LAYERS, ids=name_of)
 @pytest.mark.parametrize("shape", [(5,), (4, 5), (2, 3, 5)])
-def test_gradients_of_plain_layers(rng, layer_class, shape):
-    layer, x, dout = layer_class(), rng.standard_normal(shape), rng.standard_normal(shape)
-    layer.forward(x)
+def test_gradients_of_every_layer(rng, layer_class, shape):
+    layer, (x, *others) = made(layer_class, rng, shape, **exact(layer_class))
+    y = layer.forward(x, *others)
+    [dout] = dout_for(layer_class, rng, y) or [1.0]
     dx = layer.backward(dout)
-    np.testing.assert_allclose(dx, numerical(lambda: np.sum(dout * layer.forward(x)), x), rtol=1e-6, atol=1e-8)
+    analytic = [(dx, x), *((getattr(layer, f"d{name}"), getattr(layer, name)) for name in layer.parameters)]
+    for gradient, array in analytic:
+        expected = numerical(lambda: np.sum(dout * layer.forward(x, *others)), array)
+        np.testing.assert_allclose(gradient, expected, rtol=1e-6, atol=1e-8)
 
 
 @pytest.mark.parametrize("shape", [(4,), (5, 4), (5, 2, 2), (5, 1, 2, 2), (5, 6, 4), (0, 4), (0, 5, 4), (3, 0, 4)])
@@ -127,45 +123,62 @@ def test_lists_and_matrices_as_parameters():
         np.testing.assert_array_equal(y, plain)
 
 
-@pytest.mark.parametrize("layer", [Relu(), Sigmoid(), Softmax(), Affine(np.ones((2, 2)), np.ones(2))])
-def test_backward_needs_a_forward(layer):
+@pytest.mark.parametrize("layer_class", LAYERS, ids=name_of)
+def test_backward_needs_a_forward(rng, layer_class):
+    layer, inputs = made(layer_class, rng)
     with pytest.raises(RuntimeError, match="before forward"):
-        layer.backward(np.ones((2, 2)))
-    for loss in (CrossEntropyError(), SoftmaxWithLoss()):
-        with pytest.raises(RuntimeError, match="before forward"):
-            loss.backward()
+        layer.backward(*dout_for(layer_class, rng, inputs[0]))
 
 
 # ---------------------------------------------------------------- arrays of the caller
 
 
-def test_results_share_nothing_with_the_layer(rng, affine):
-    for layer in (Relu(), Sigmoid(), Softmax(), affine):
-        x, dout = rng.standard_normal((5, 4)), rng.standard_normal((5, 4 if layer is not affine else 3))
-        expected_y = layer.forward(x)
-        expected = layer.backward(dout).copy()
-        y = layer.forward(x)
-        np.testing.assert_array_equal(y, expected_y)
+def arrays_of(layer):
+    return [value for value in vars(layer).values() if isinstance(value, np.ndarray)]
+
+
+@pytest.mark.parametrize("layer_class", INNER, ids=name_of)
+def test_gradients_share_nothing_with_the_layer_and_outputs_only_what_is_kept(rng, layer_class):
+    layer, inputs = made(layer_class, rng)
+    y = layer.forward(*inputs)
+    [dout] = dout_for(layer_class, rng, y)
+    expected = layer.backward(dout).copy()
+    kept = layer.out if "out" in layer.kept else None
+    assert (y is kept) or not any(np.shares_memory(y, array) for array in arrays_of(layer))
+    if y is not kept:
         y[...] = 77
-        dx = layer.backward(dout)
-        np.testing.assert_array_equal(dx, expected)
-        dx[...] = 77
-        np.testing.assert_array_equal(layer.backward(dout), expected)
+    dx = layer.backward(dout)
+    np.testing.assert_array_equal(dx, expected)
+    dx[...] = 77
+    np.testing.assert_array_equal(layer.backward(dout), expected)
 
 
-def test_the_callers_arrays_are_unchanged(rng, affine):
-    for layer in (Relu(), Sigmoid(), Softmax(), affine):
-        x, dout = rng.standard_normal((5, 4)), rng.standard_normal((5, 4 if layer is not affine else 3))
-        before = x.copy(), dout.copy(), affine.W.copy(), affine.b.copy()
-        layer.forward(x)
-        layer.backward(dout)
-        for a, b in zip((x, dout, affine.W, affine.b), before, strict=True):
-            np.testing.assert_array_equal(a, b)
-    loss, x, t = SoftmaxWithLoss(), rng.standard_normal((5, 4)), np.array([0, 1, 2, 3, 0])
-    loss.forward(x, t)
-    y = loss.y.copy()
-    loss.backward()[...] = 77
-    np.testing.assert_array_equal(loss.y, y)
+@pytest.mark.parametrize("layer_class", [layer for layer in INNER if "out" in layer.kept], ids=name_of)
+@pytest.mark.parametrize("shape", [(4, 3), (300, 300)])
+def test_an_output_that_a_layer_keeps_is_the_very_array(rng, layer_class, shape):
+    layer, x = layer_class(), rng.standard_normal(shape)
+    first = layer.forward(x)
+    assert layer.out is first and first.flags.writeable
+    before = layer.backward(x)
+    first[...] = 0.25
+    changed, other = layer.backward(x), layer_class()
+    other.out = first
+    np.testing.assert_array_equal(changed, other.backward(x))
+    assert not np.array_equal(changed, before)  # as in the books
+    second = layer.forward(2 * x)
+    assert layer.out is second and not np.shares_memory(first, second) and (first == 0.25).all()
+
+
+@pytest.mark.parametrize("layer_class", LAYERS, ids=name_of)
+def test_the_callers_arrays_are_unchanged(rng, layer_class):
+    layer, inputs = made(layer_class, rng)
+    [dout] = dout_for(layer_class, rng, layer.forward(*inputs)) or [np.float64(2)]
+    arrays = [*inputs, *layer.params, dout]
+    before = [array.copy() for array in arrays]
+    layer.forward(*inputs)
+    layer.backward(dout)[...] = 77
+    for array, value in zip(arrays, before, strict=True):
+        np.testing.assert_array_equal(array, value)
 
 
 def test_dtypes_are_never_narrowed():
@@ -329,26 +342,14 @@ def test_a_bias_row(rng):
     np.testing.assert_allclose(layer.grads[1][0], dout.sum(axis=0))
 
 
-@pytest.mark.parametrize("layer_class", [Relu, Sigmoid, Softmax, CrossEntropyError, SoftmaxWithLoss])
+@pytest.mark.parametrize("layer_class", [layer for layer in LAYERS if not layer.parameters], ids=name_of)
 def test_layers_without_parameters_have_empty_lists(layer_class):
     assert layer_class().params == [] and layer_class().grads == []
 
 
-@pytest.mark.parametrize("name", ["Sigmoid", "Softmax"])
-def test_a_large_output_is_the_callers_own(backend, rng, name):
-    layer, x = getattr(fastnn, name)(), rng.standard_normal((300, 300))
-    first = layer.forward(x)
-    dx = layer.backward(x)
-    first[...] = 7
-    np.testing.assert_array_equal(layer.backward(x), dx)
-    kept = layer.out
-    second = layer.forward(2 * x)
-    assert (first == 7).all() and not np.shares_memory(second, layer.out) and kept is not layer.out
-
-
 # ---------------------------------------------------------------- output activations with their losses
 
-LOSS_LAYERS = [SoftmaxWithLoss, SigmoidWithLoss, IdentityWithLoss]
+WITH_LOSS = [layer for layer in LOSSES if "loss" in layer.kept]
 BINARY = [np.array([0, 1, 1, 0]), np.array([[0], [1], [1], [0]], np.uint8), np.array([False, True, True, False])]
 
 
@@ -465,7 +466,7 @@ def test_regression_has_no_accuracy():
     assert not hasattr(IdentityWithLoss(), "accuracy")
 
 
-@pytest.mark.parametrize("layer_class", LOSS_LAYERS)
+@pytest.mark.parametrize("layer_class", WITH_LOSS, ids=name_of)
 def test_loss_layers_keep_what_the_last_good_forward_gave(rng, layer_class):
     layer, x = layer_class(), rng.standard_normal((4, 3))
     with pytest.raises(RuntimeError, match="before forward"):
@@ -484,7 +485,7 @@ def test_loss_layers_keep_what_the_last_good_forward_gave(rng, layer_class):
     np.testing.assert_array_equal(x, before)
 
 
-@pytest.mark.parametrize("layer_class", LOSS_LAYERS)
+@pytest.mark.parametrize("layer_class", WITH_LOSS, ids=name_of)
 def test_dtypes_of_loss_layers(layer_class):
     x, t = np.zeros((2, 2), np.float32), np.eye(2, dtype=np.float32)
     layer = layer_class()

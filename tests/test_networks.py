@@ -23,7 +23,11 @@ from fastnn import (
     SoftmaxWithLoss,
     Trainer,
     data,
+    layers,
+    networks,
+    reference,
 )
+from fastnn.layers import Layer
 from fastnn.optable import LOSS_CURVE, LOSS_CURVE_STEPS
 
 
@@ -225,8 +229,8 @@ def targets_for(loss, rng, N, C, dtype):
 
 
 @pytest.mark.usefixtures("backend")
-@pytest.mark.parametrize("loss", ["softmax", "sigmoid", "identity"])
-@pytest.mark.parametrize("activation", ["relu", "sigmoid"])
+@pytest.mark.parametrize("loss", reference.LOSSES)
+@pytest.mark.parametrize("activation", reference.ACTIVATIONS)
 @pytest.mark.parametrize("sizes", [(4, 3), (4, 6, 3), (30, 20, 10, 3)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_gradients_at_once_are_those_of_the_layers(rng, loss, activation, sizes, dtype):
@@ -436,8 +440,8 @@ def assert_numerical_gradients(network, x, t, h=1e-4):
 
 
 @pytest.mark.usefixtures("backend")
-@pytest.mark.parametrize("loss", ["softmax", "sigmoid", "identity"])
-@pytest.mark.parametrize("activation", ["relu", "sigmoid"])
+@pytest.mark.parametrize("loss", networks.LOSSES)
+@pytest.mark.parametrize("activation", networks.ACTIVATIONS)
 @pytest.mark.parametrize("sizes", [(4, 3), (4, 6, 3), (4, 6, 5, 3)])
 def test_numerical_gradients_of_perceptrons(rng, loss, activation, sizes):
     network, x = MLP(sizes, activation=activation, loss=loss, seed=1), rng.standard_normal((5, 4))
@@ -474,12 +478,12 @@ def test_numerical_gradients_of_other_networks(rng):
         assert_numerical_gradients(network, x, np.eye(3)[t])
     square = rng.standard_normal((4, 4))
     shared = Affine(square, np.zeros(4))
-    for layers in (
+    for chain in (
         [Affine(square, np.zeros(4)), Relu(), Affine(square, np.ones(4)), affine(4, 3)],
         [Affine(square, np.zeros(4)), Sigmoid(), Affine(square.T, np.ones(4)), affine(4, 3)],
         [shared, Sigmoid(), shared, affine(4, 3)],
     ):
-        assert_numerical_gradients(Sequential(layers), x, t)
+        assert_numerical_gradients(Sequential(chain), x, t)
 
 
 def test_numerical_gradients_of_other_samples(rng):
@@ -694,6 +698,279 @@ def test_saves_of_several_threads_to_one_path(tmp_path):
     assert os.listdir(tmp_path) == ["net.npz"]
 
 
+# ---------------------------------------------------------------- what layers say of themselves
+
+
+class Images(Layer):
+    def forward(self, x, train_flg=True):
+        return x
+
+    def output_shape(self, shape):
+        return (3, 4, 4)
+
+
+class Tripled(Layer):
+    """An activation that no op knows."""
+
+    kept, elementwise = ("x",), True
+
+    def forward(self, x, train_flg=True):
+        if train_flg and self.training:
+            self.x = x
+        return 3 * x
+
+    def backward(self, dout):
+        return 3 * dout
+
+
+class MatMul(Layer):
+    parameters, kept = ("W",), ("x",)
+
+    def forward(self, x, train_flg=True):
+        if train_flg and self.training:
+            self.x = x
+        return x @ self.W
+
+    def backward(self, dout):
+        self.set_gradients(self.x.T @ dout)
+        return dout @ self.W.T
+
+
+class Shift(Layer):
+    parameters, elementwise = ("gamma", "beta"), True
+
+    def forward(self, x, train_flg=True):
+        if train_flg and self.training:
+            self.x = x
+        return self.gamma * x + self.beta
+
+    def backward(self, dout):
+        self.set_gradients((dout * self.x).sum(axis=0), dout.sum(axis=0))
+        return self.gamma * dout
+
+
+def test_what_a_perceptron_offers_and_what_the_op_knows():
+    offered = [getattr(layers, name) for name in layers.__all__]
+    assert list(networks.ACTIVATIONS.values()) == [layer for layer in offered if layer.elementwise]
+    assert networks.ACTIVATIONS["relu"] is Relu and networks.LOSSES["softmax"] is SoftmaxWithLoss
+    assert set(networks.LOSSES.values()) == {layer for layer in offered if layer.__name__.endswith("WithLoss")}
+    assert set(reference.ACTIVATIONS) <= set(networks.ACTIVATIONS) and set(reference.LOSSES) <= set(networks.LOSSES)
+
+
+@pytest.mark.usefixtures("backend")
+def test_an_activation_that_the_op_does_not_know(rng, monkeypatch):
+    monkeypatch.setitem(networks.ACTIVATIONS, "tripled", Tripled)
+    network, x = (
+        MLP([4, 6, 5, 3], activation="tripled", loss=SoftmaxWithLoss(eps=0), seed=1),
+        rng.standard_normal((5, 4)),
+    )
+    t = rng.integers(0, 3, 5)
+    assert [type(layer) for layer in network.layers[1::2]] == [Tripled, Tripled]
+    network.gradient(x, t)
+    assert not at_once(network)
+    assert_numerical_gradients(network, x, t)
+    assert max(check.error for check in fastnn.check_gradient(network, x, t, show=False)) < 1e-6
+
+
+def test_names_of_layers_of_several_kinds(rng, tmp_path):
+    def network(rng):
+        square = rng.standard_normal((3, 3))
+        return Sequential(
+            [
+                MatMul(rng.standard_normal((4, 3))),
+                Shift(np.ones(3), np.zeros(3)),
+                Affine(square, np.zeros(3)),
+                Relu(),
+                Scaled(np.ones(3)),
+                MatMul(square),
+                Shift(np.ones(3), np.ones(3)),
+                Affine(rng.standard_normal((3, 2)), np.zeros(2)),
+            ],
+            SoftmaxWithLoss(eps=0),
+        )
+
+    one, other = network(rng), network(rng)
+    assert one.names == [
+        *("W1", "gamma1", "beta1", "W2", "b2", "layer4.0", "W3", "gamma2", "beta2", "W4", "b4"),
+    ]
+    one.save(tmp_path / "net.npz")
+    other.load(tmp_path / "net.npz")
+    x, t = rng.standard_normal((5, 4)), rng.integers(0, 2, 5)
+    assert one.loss(x, t) == other.loss(x, t)
+    assert max(check.error for check in fastnn.check_gradient(one, x, t, show=False)) < 1e-6
+    assert_numerical_gradients(one, x, t)
+
+
+def test_a_layer_with_more_arrays_than_names_is_numbered():
+    layer = Affine(np.eye(2), np.zeros(2))
+    layer.params.append(np.ones(1))
+    assert Sequential([layer]).names == ["layer0.0", "layer0.1", "layer0.2"]
+
+
+def test_a_subclass_that_takes_rows_together_has_the_general_gradient(rng):
+    class RowsTogether(Relu):
+        def forward(self, x, train_flg=True):
+            return super().forward(x - x.mean(axis=0), train_flg)
+
+    class OtherAffine(Affine):
+        def forward(self, x, train_flg=True):
+            return super().forward(x - x.mean(axis=0), train_flg)
+
+    x, t = rng.standard_normal((5, 4)), rng.integers(0, 3, 5)
+    for between, last in ((RowsTogether(), Affine), (Relu(), OtherAffine)):
+        layers = [
+            Affine(rng.standard_normal((4, 6)), np.zeros(6)),
+            between,
+            last(rng.standard_normal((6, 3)), np.zeros(3)),
+        ]
+        assert_numerical_gradients(Sequential(layers), x, t)
+
+
+# ---------------------------------------------------------------- training and evaluation
+
+
+class Noisy(Layer):
+    """What it gives depends on the mode."""
+
+    mode_matters, kept = True, ("factor",)
+
+    def forward(self, x, train_flg=True):
+        if not (train_flg and self.training):
+            return x
+        self.factor = 2.0
+        return self.factor * x
+
+    def backward(self, dout):
+        return self.factor * dout
+
+
+class TheirsWithAnAttribute:
+    """As volume 2 has it."""
+
+    def __init__(self):
+        self.params, self.grads, self.train_flg, self.calls = [], [], True, 0
+
+    def forward(self, x):
+        self.calls += 1
+        return 2 * x if self.train_flg else x
+
+    def backward(self, dout):
+        return 2 * dout
+
+
+class TheirsWithAnArgument:
+    """As volume 1 has it."""
+
+    def __init__(self):
+        self.params, self.grads = [], []
+
+    def forward(self, x, train_flg=True):
+        return 2 * x if train_flg else x
+
+    def backward(self, dout):
+        return 2 * dout
+
+
+class ToldNothing(Noisy):
+    """A subclass that has forgotten the argument."""
+
+    def forward(self, x):
+        return super().forward(x)
+
+
+def in_two_modes(rng, layer_class):
+    affine = Affine(rng.standard_normal((4, 3)), np.zeros(3))
+    return (
+        Sequential([affine, layer_class()], SoftmaxWithLoss(eps=0)),
+        rng.standard_normal((5, 4)),
+        rng.integers(0, 3, 5),
+    )
+
+
+@pytest.mark.parametrize("layer_class", [Noisy, ToldNothing, TheirsWithAnAttribute, TheirsWithAnArgument])
+def test_a_network_asks_in_evaluation_mode_and_trains_in_training_mode(rng, layer_class):
+    network, x, t = in_two_modes(rng, layer_class)
+    affine, layer = network.layers
+    y = x @ affine.W + affine.b
+    plain = Sequential([affine], SoftmaxWithLoss(eps=0))
+    twice = Sequential([Affine(2 * affine.W, affine.b)], SoftmaxWithLoss(eps=0))
+    for training in (True, False):
+        network.training = training
+        assert network.training is training and affine.training is training and network.loss_layer.training is training
+        for told in ((), (False,)):
+            np.testing.assert_allclose(network.predict(x, *told), y)
+            assert network.loss(x, t, *told) == pytest.approx(plain.loss(x, t))
+        assert network.accuracy(x, t) == plain.accuracy(x, t)
+        assert network.loss_and_gradient(x, t)[0] == pytest.approx(twice.loss(x, t))
+        np.testing.assert_allclose(network.gradient(x, t)[0], 2 * twice.gradient(x, t)[0])
+        np.testing.assert_allclose(network.numerical_gradient(x, t)[0], 2 * twice.gradient(x, t)[0], atol=1e-7)
+        assert network.training is training and affine.training is training
+        if layer_class is TheirsWithAnAttribute:
+            assert layer.train_flg is training
+    assert network.eval() is network and not network.train_flg
+    np.testing.assert_allclose(network.predict(x, train_flg=True), 2 * y)
+    assert network.training and network.train() is network
+    assert network.loss(x, t, train_flg=True) == pytest.approx(twice.loss(x, t))
+    network.loss_layer.backward()  # can follow
+
+
+def test_the_mode_stays_after_an_exception(rng):
+    for network, x, t in (in_two_modes(rng, Noisy), in_two_modes(rng, TheirsWithAnAttribute)):
+        for training in (True, False):
+            network.training = training
+            for call in (network.predict, network.accuracy, network.loss, network.gradient, network.numerical_gradient):
+                with pytest.raises((ValueError, IndexError)):
+                    call(x[:, 1:], *([] if call == network.predict else [t]))
+                assert network.training is training
+                assert all(getattr(layer, "training", training) is training for layer in network.layers)
+                assert getattr(network.layers[1], "train_flg", training) is training
+
+
+def test_asking_leaves_what_training_has_kept(rng):
+    network, x, t = in_two_modes(rng, Noisy)
+    network.loss(x, t, train_flg=True)
+    expected = network.loss_layer.backward()
+    kept = [dict(vars(layer)) for layer in (*network.layers, network.loss_layer)]
+    network.predict(-x)
+    network.loss(-x, t)
+    network.accuracy(-x, t)
+    network.numerical_gradient(-x, t)
+    for layer, before in zip((*network.layers, network.loss_layer), kept, strict=True):
+        assert vars(layer).keys() == before.keys() and all(vars(layer)[name] is before[name] for name in before)
+    np.testing.assert_array_equal(network.loss_layer.backward(), expected)
+
+
+def test_a_loss_without_train_flg_is_no_forward_to_follow(rng):
+    network, x, t = in_two_modes(rng, Relu)
+    network.loss(x, t)
+    with pytest.raises(RuntimeError, match="before forward in training mode"):
+        network.loss_layer.backward()
+
+
+def test_layers_of_a_network_in_evaluation_mode_make_another_in_that_mode(rng):
+    network, x, t = in_two_modes(rng, Noisy)
+    network.eval()
+    other = Sequential(network.layers, network.loss_layer)
+    assert not other.training
+    np.testing.assert_array_equal(other.gradient(x, t)[0], network.gradient(x, t)[0])
+
+
+@pytest.mark.parametrize("layer_class", [Noisy, ToldNothing, TheirsWithAnAttribute, TheirsWithAnArgument])
+@pytest.mark.parametrize("training", [True, False])
+def test_several_threads_may_ask_a_network(rng, layer_class, training):
+    network, _, t = in_two_modes(rng, layer_class)
+    network.training = training
+    batches = [rng.standard_normal((5, 4)) for _ in range(8)]
+    expected = [network.layers[0].forward(x, False) for x in batches]
+    losses = [network.loss(x, t) for x in batches]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(50):
+            for y, value in zip(pool.map(network.predict, batches), expected, strict=True):
+                np.testing.assert_array_equal(y, value)
+            assert list(pool.map(lambda x: network.loss(x, t), batches)) == losses
+    assert network.training is training
+
+
 # ---------------------------------------------------------------- summary and arguments
 
 
@@ -708,7 +985,15 @@ def test_summary():
         ["in", "all", "39,760"],
     ]
     assert len({len(line) for line in lines}) == 1
-    assert "(N, ?)" in Sequential([Relu(), Affine(np.eye(2), np.zeros(2))]).summary()
+    unknown = Sequential([Relu(), Affine(np.eye(2), np.zeros(2)), Softmax(), Scaled(np.ones(2)), Relu()]).summary()
+    assert re.findall(r"^(\w+) +\(N, (.)\)", unknown, re.MULTILINE) == [
+        ("Relu", "?"),
+        ("Affine", "2"),
+        ("Softmax", "2"),
+        ("Scaled", "?"),  # which says nothing of itself
+        ("Relu", "?"),
+    ]
+    assert "(N, 3, 4, 4)" in Sequential([Images(), Relu()]).summary().splitlines()[2]
 
 
 def test_initial_weights():
@@ -723,8 +1008,8 @@ def test_initial_weights():
 
 def test_bad_arguments_of_a_perceptron():
     for kwargs, match in (
-        ({"activation": "tanh"}, "activation must be one of relu, sigmoid"),
-        ({"loss": "hinge"}, "loss must be one of softmax, sigmoid, identity"),
+        ({"activation": "affine"}, f"activation must be one of {', '.join(networks.ACTIVATIONS)}"),
+        ({"loss": "hinge"}, f"loss must be one of {', '.join(networks.LOSSES)}"),
         ({"init": "lecun"}, "init must be one of he, xavier"),
         ({"init": -1.0}, "init must be a finite number"),
         ({"init": np.nan}, "init must be a finite number"),
