@@ -3,18 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from fastnn import arguments, ops
 from fastnn._kernels.lists import can_step_in_place
-from fastnn.backends import active
 
 __all__ = ["SGD", "AdaGrad", "Adam", "Momentum", "Nesterov", "RMSprop"]
 
 
-class SGD:
+class Optimizer:
+    """
+    An optimizer that changes parameters in place, by an op which keeps arrays like each parameter.
+
+    Attributes
+    ----------
+    op : str
+        Its op in `fastnn.ops`, ``op(p, *kept, dp, *constants)``.
+    kept : tuple of str
+        Names of what is kept, in the form of the parameters, from the first update on; None before.
+    """
+
+    op: ClassVar[str]
+    kept: ClassVar[tuple[str, ...]] = ()
+    lr: float
+
+    def __init__(self, **constants: float) -> None:
+        self._names = tuple(constants)
+        for name, value in constants.items():
+            setattr(self, name, arguments.number(name, value))
+        for name in self.kept:
+            setattr(self, name, None)
+
+    def constants(self, params: Any) -> tuple[Any, ...]:
+        """What the op takes after the arrays."""
+        return tuple([getattr(self, name) for name in self._names])
+
+    def update(self, params: Any, grads: Any) -> None:
+        """
+        Change every parameter in place.
+
+        Parameters
+        ----------
+        params, grads : dict or list of ndarray
+            The same keys, or the same length; ValueError otherwise, and nothing has changed.
+        """
+        states = [_zeros(params) if getattr(self, name) is None else getattr(self, name) for name in self.kept]
+        together = _together(params, *states, grads)
+        for name, state in zip(self.kept, states, strict=True):
+            setattr(self, name, state)
+        op, constants = getattr(ops, self.op), self.constants(params)
+        for *arrays, dp in together:
+            if arrays[0].flags.carray and arrays[0].dtype.isnative and not np.may_share_memory(arrays[0], dp):
+                op(*arrays, dp, *constants, out=tuple(arrays))
+            else:
+                for array, result in zip(arrays, op(*arrays, dp, *constants), strict=True):
+                    array[...] = result
+
+
+class SGD(Optimizer):
     """
     Stochastic gradient descent.
 
@@ -26,21 +74,25 @@ class SGD:
     See Also
     --------
     fastnn.ops.sgd
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastnn import SGD
+    >>> params, grads = {"W": np.array([1.0, 2.0])}, {"W": np.array([4.0, 8.0])}
+    >>> SGD(lr=0.25).update(params, grads)
+    >>> params["W"]
+    array([0., 0.])
     """
 
+    op = "sgd"
+
     def __init__(self, lr: float = 0.01) -> None:
-        self.lr = arguments.number("lr", lr)
+        super().__init__(lr=lr)
 
     def update(self, params: Any, grads: Any) -> None:
-        """
-        Change every parameter in place.
-
-        Parameters
-        ----------
-        params, grads : dict or list of ndarray
-            The same keys, or the same length; ValueError otherwise, and nothing has changed.
-        """
-        sgd, lr = active().sgd, self.lr
+        """Change every parameter in place: as `Optimizer.update`."""
+        sgd, lr = ops.sgd, self.lr
         if isinstance(params, dict) or isinstance(grads, dict):
             params, grads = _in_order(params, grads)
         if can_step_in_place(params, grads):
@@ -51,32 +103,7 @@ class SGD:
                 p[...] = sgd(p, dp, lr)
 
 
-class _Keeping:
-    """An optimizer that keeps arrays like each parameter, under the names in `_kept`, from the first update on."""
-
-    _op: str
-    _kept: tuple[str, ...]
-
-    def _constants(self, params: Any) -> tuple[Any, ...]:
-        """What the op takes after the arrays."""
-        raise NotImplementedError
-
-    def update(self, params: Any, grads: Any) -> None:
-        """Change every parameter in place: as `SGD.update`."""
-        states = [_zeros(params) if getattr(self, name) is None else getattr(self, name) for name in self._kept]
-        together = _together(params, *states, grads)
-        for name, state in zip(self._kept, states, strict=True):
-            setattr(self, name, state)
-        op, constants = getattr(ops, self._op), self._constants(params)
-        for *arrays, dp in together:
-            if arrays[0].flags.carray and arrays[0].dtype.isnative and not np.may_share_memory(arrays[0], dp):
-                op(*arrays, dp, *constants, out=tuple(arrays))
-            else:
-                for array, result in zip(arrays, op(*arrays, dp, *constants), strict=True):
-                    array[...] = result
-
-
-class Momentum(_Keeping):
+class Momentum(Optimizer):
     """
     Gradient descent with momentum.
 
@@ -95,19 +122,28 @@ class Momentum(_Keeping):
     See Also
     --------
     fastnn.ops.momentum
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastnn import Momentum
+    >>> optimizer, p = Momentum(lr=0.5, momentum=0.5), np.array([1.0])
+    >>> for _ in range(2):
+    ...     optimizer.update([p], [np.array([1.0])])
+    ...     print(p, optimizer.v)
+    [0.5] [array([-0.5])]
+    [-0.25] [array([-0.75])]
     """
 
-    _op, _kept = "momentum", ("v",)
+    op, kept = "momentum", ("v",)
+    momentum: float
+    v: Any
 
     def __init__(self, lr: float = 0.01, momentum: float = 0.9) -> None:
-        self.lr, self.momentum = arguments.number("lr", lr), arguments.number("momentum", momentum)
-        self.v: Any = None
-
-    def _constants(self, params: Any) -> tuple[Any, ...]:
-        return self.lr, self.momentum
+        super().__init__(lr=lr, momentum=momentum)
 
 
-class Nesterov(_Keeping):
+class Nesterov(Momentum):
     """
     Nesterov's accelerated gradient.
 
@@ -132,17 +168,13 @@ class Nesterov(_Keeping):
     fastnn.ops.nesterov
     """
 
-    _op, _kept = "nesterov", ("v",)
+    op = "nesterov"
 
-    def __init__(self, lr: float = 0.01, momentum: float = 0.9) -> None:
-        self.lr, self.momentum = arguments.number("lr", lr), arguments.number("momentum", momentum)
-        self.v: Any = None
-
-    def _constants(self, params: Any) -> tuple[Any, ...]:
-        return self.lr, self.momentum, 1 if isinstance(params, dict) else 2
+    def constants(self, params: Any) -> tuple[Any, ...]:
+        return *super().constants(params), 1 if isinstance(params, dict) else 2
 
 
-class AdaGrad(_Keeping):
+class AdaGrad(Optimizer):
     """
     AdaGrad: a learning rate for each number, which falls with the sum of its squared gradients.
 
@@ -161,17 +193,14 @@ class AdaGrad(_Keeping):
     fastnn.ops.adagrad
     """
 
-    _op, _kept = "adagrad", ("h",)
+    op, kept = "adagrad", ("h",)
+    h: Any
 
     def __init__(self, lr: float = 0.01) -> None:
-        self.lr = arguments.number("lr", lr)
-        self.h: Any = None
-
-    def _constants(self, params: Any) -> tuple[Any, ...]:
-        return (self.lr,)
+        super().__init__(lr=lr)
 
 
-class RMSprop(_Keeping):
+class RMSprop(Optimizer):
     """
     RMSprop: as AdaGrad, with a mean that forgets in place of the sum.
 
@@ -192,17 +221,15 @@ class RMSprop(_Keeping):
     fastnn.ops.rmsprop
     """
 
-    _op, _kept = "rmsprop", ("h",)
+    op, kept = "rmsprop", ("h",)
+    decay_rate: float
+    h: Any
 
     def __init__(self, lr: float = 0.01, decay_rate: float = 0.99) -> None:
-        self.lr, self.decay_rate = arguments.number("lr", lr), arguments.number("decay_rate", decay_rate)
-        self.h: Any = None
-
-    def _constants(self, params: Any) -> tuple[Any, ...]:
-        return self.lr, self.decay_rate
+        super().__init__(lr=lr, decay_rate=decay_rate)
 
 
-class Adam(_Keeping):
+class Adam(Optimizer):
     """
     Adam: momentum and RMSprop together, both corrected for their start at 0.
 
@@ -225,20 +252,22 @@ class Adam(_Keeping):
     fastnn.ops.adam
     """
 
-    _op, _kept = "adam", ("m", "v")
+    op, kept = "adam", ("m", "v")
+    beta1: float
+    beta2: float
+    m: Any
+    v: Any
 
     def __init__(self, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999) -> None:
-        self.lr = arguments.number("lr", lr)
-        self.beta1, self.beta2 = arguments.number("beta1", beta1, 0, 1), arguments.number("beta2", beta2, 0, 1)
+        beta1, beta2 = arguments.number("beta1", beta1, 0, 1), arguments.number("beta2", beta2, 0, 1)
+        super().__init__(lr=lr, beta1=beta1, beta2=beta2)
         self.iter = 0
-        self.m: Any = None
-        self.v: Any = None
 
-    def _constants(self, params: Any) -> tuple[Any, ...]:
-        return self.lr, self.beta1, self.beta2, self.iter + 1
+    def constants(self, params: Any) -> tuple[Any, ...]:
+        return *super().constants(params), self.iter + 1
 
     def update(self, params: Any, grads: Any) -> None:
-        """Change every parameter in place: as `SGD.update`."""
+        """Change every parameter in place: as `Optimizer.update`."""
         super().update(params, grads)
         self.iter += 1
 

@@ -1,17 +1,17 @@
 """The optimizers: both dialects, beside the books' formulas in plain NumPy."""
 
 import copy
+import inspect
 import pickle
 
 import numpy as np
 import pytest
 
 import fastnn
-from fastnn import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSprop
+from fastnn import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSprop, ops, optimizers
+from fastnn.optimizers import Optimizer
 
-OPTIMIZERS = [SGD, Momentum, Nesterov, AdaGrad, RMSprop, Adam]
-STATE = {SGD: "", Momentum: "v", Nesterov: "v", AdaGrad: "h", RMSprop: "h", Adam: "mv"}
-every_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS)
+every_optimizer = pytest.mark.parametrize("optimizer", [getattr(optimizers, name) for name in optimizers.__all__])
 every_dialect = pytest.mark.parametrize("volume", [1, 2])
 every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 
@@ -47,6 +47,7 @@ def books(optimizer, volume, params, gradients, lr):
                 h[i] += (1 - 0.99) * g * g
                 params[i] -= lr * g / (np.sqrt(h[i]) + 1e-7)
             else:
+                assert optimizer is Adam
                 m[i] += (1 - 0.9) * (g - m[i])
                 v[i] += (1 - 0.999) * (g**2 - v[i])
                 rate = lr * np.sqrt(1.0 - 0.999**step) / (1.0 - 0.9**step)
@@ -93,11 +94,11 @@ def test_twenty_steps_are_the_books(rng, optimizer, volume, dtype):
 def test_what_is_kept_has_the_form_of_the_parameters(rng, optimizer, volume):
     params = network(rng, np.float32)
     stepper, given = optimizer(), in_dialect(volume, params)
-    for name in STATE[optimizer]:
+    for name in optimizer.kept:
         assert getattr(stepper, name) is None
     for _ in range(3):
         stepper.update(given, in_dialect(volume, [np.ones_like(p) for p in params]))
-    for name in STATE[optimizer]:
+    for name in optimizer.kept:
         kept = getattr(stepper, name)
         assert type(kept) is type(given)
         if volume == 1:
@@ -105,6 +106,33 @@ def test_what_is_kept_has_the_form_of_the_parameters(rng, optimizer, volume):
         for array, p in zip(items(kept), params, strict=True):
             assert array.shape == p.shape and array.dtype == p.dtype
             assert not np.may_share_memory(array, p) and np.all(array != 0)
+
+
+@every_optimizer
+def test_an_optimizer_declares_what_it_is(optimizer):
+    assert issubclass(optimizer, Optimizer) and hasattr(ops, optimizer.op)
+    taken = [*inspect.signature(getattr(ops, optimizer.op)).parameters]
+    assert taken[: len(optimizer.kept) + 2] == ["p", *optimizer.kept, "dp"]
+    constants = [*inspect.signature(optimizer).parameters]
+    assert taken[len(optimizer.kept) + 2 :][: len(constants)] == constants
+
+
+def test_an_optimizer_of_ones_own(rng):
+    class Heavy(Optimizer):
+        op, kept = "momentum", ("v",)
+
+        def __init__(self, lr=0.1, momentum=0.5):
+            super().__init__(lr=lr, momentum=momentum)
+
+    p, q = rng.standard_normal(5), rng.standard_normal(5)
+    params, grads, expected = [p, q], [np.ones(5), np.ones(5)], [p.copy(), q.copy()]
+    heavy, momentum = Heavy(), Momentum(0.1, 0.5)
+    for _ in range(2):
+        heavy.update(params, grads)
+        momentum.update(expected, grads)
+    np.testing.assert_array_equal(params, expected)
+    with pytest.raises(ValueError, match="momentum must be a finite number"):
+        Heavy(momentum=np.inf)
 
 
 def test_defaults_are_the_books():
@@ -214,8 +242,8 @@ def test_two_dialects_at_once_are_refused(optimizer, steps):
 
 @every_optimizer
 def test_other_parameters_than_before_are_refused(optimizer):
-    if optimizer is SGD:
-        return  # which keeps nothing
+    if not optimizer.kept:
+        return
     W, b = np.ones((4, 3)), np.ones(3)
     stepper = optimizer()
     stepper.update([W], [W.copy()])
@@ -273,8 +301,8 @@ def test_a_learning_rate_may_change_between_steps(optimizer):
     stepper = optimizer()
     stepper.update([p], [np.ones(3)])
     stepper.lr, before = 0.0, p.copy()
-    for name in STATE[optimizer]:
-        if optimizer in (Momentum, Nesterov):
+    for name in optimizer.kept:
+        if issubclass(optimizer, Momentum):
             getattr(stepper, name)[0][...] = 0
     stepper.update([p], [np.ones(3)])
     np.testing.assert_array_equal(p, before)
@@ -307,7 +335,7 @@ def test_every_optimizer_trains_a_network(rng, optimizer):
     assert losses[-1] < 0.8 * losses[0]
 
 
-@pytest.mark.parametrize("optimizer", [SGD, Momentum, Adam])
+@every_optimizer
 def test_a_parameter_may_be_its_own_gradient(optimizer):
     q, w = np.ones(3), np.arange(1.0, 4)
     expected_q, expected_w = q.copy(), w.copy()
