@@ -35,6 +35,7 @@ OURS: dict[str, Any] = {
     **{name: getattr(optimizers, name) for name in optimizers.__all__},
     "numerical_gradient": numerical_gradient,
 }
+TRIALS = {name: trials.of(ours) for name, ours in OURS.items()}
 
 Chooser = Callable[[str, Any], tuple[Any, str]]
 
@@ -42,15 +43,16 @@ Chooser = Callable[[str, Any], tuple[Any, str]]
 class _LastAxisAffine(layers.Affine):
     """Volume 2's way with more than two dimensions: the last axis is what `W` multiplies, whatever the others are."""
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Any, train_flg: bool = True) -> Any:
         x = np.asarray(x)
-        self._shape = x.shape
-        y = super().forward(x.reshape(-1, x.shape[-1]) if x.ndim > 2 else x)
+        y = super().forward(x.reshape(-1, x.shape[-1]) if x.ndim > 2 else x, train_flg)
+        if train_flg and self.training:
+            self._shape = x.shape
         return y.reshape(*x.shape[:-1], y.shape[-1]) if x.ndim > 2 else y
 
     def backward(self, dout: Any) -> Any:
         dout = np.asarray(dout)
-        if len(self._shape) <= 2:
+        if self.x is None or len(self._shape) <= 2:
             return super().backward(dout)
         return super().backward(dout.reshape(-1, dout.shape[-1])).reshape(self._shape)
 
@@ -185,7 +187,7 @@ def choose(name: str, theirs: Any, *, dialect: str | int = "auto", verify: bool 
     if name == "Affine" and (dialect == 2 or (dialect == "auto" and trials.keeps_axes(theirs))):
         ours = _LastAxisAffine
     if verify:
-        reason = trials.difference(name, theirs, ours)
+        reason = trials.difference(TRIALS[name], theirs, ours)
     return (theirs, reason) if reason else (ours, "")
 
 
@@ -207,6 +209,11 @@ def _holders(held: Any) -> Iterator[tuple[dict[str, Any], str]]:
                     yield names, name
 
 
+def methods(ours: type) -> tuple[str, ...]:
+    """What is called of a class of fastnn's."""
+    return ("forward", "backward") if issubclass(ours, layers.Layer) else ("update",)
+
+
 # ---------------------------------------------------------------- signatures
 
 
@@ -225,7 +232,7 @@ def _difference(theirs: Any, ours: Any) -> str:
             reason = _signature_difference(method, getattr(ours, name), f"{name} ")
             if reason:
                 return reason
-    for name in ("forward", "backward") if hasattr(ours, "forward") else ("update",):
+    for name in methods(ours):
         if not callable(getattr(theirs, name, None)):
             return f"has no method {name}"
     constructor = inspect.getattr_static(theirs, "__init__")

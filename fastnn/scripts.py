@@ -31,20 +31,11 @@ import numpy as np
 from fastnn import dropin, profiling
 from fastnn.backends import active, config, use
 from fastnn.reports import Line, Report, Run
+from fastnn.trials import is_loss
 
 __all__ = ["ScriptError", "profile_script"]
 
-METHODS = "forward", "backward", "update"
-LOSSES = {
-    "CrossEntropyError.forward",
-    "IdentityWithLoss.forward",
-    "SigmoidWithLoss.forward",
-    "SoftmaxWithLoss.forward",
-    "cross_entropy_error",
-    "mean_squared_error",
-    "softmax_loss",
-    "sum_squared_error",
-}
+LOSSES = {f"{name}.forward" if isinstance(ours, type) else name for name, ours in dropin.OURS.items() if is_loss(ours)}
 PRODUCTS, LOADING, IMPORTS, LEFT = "matrix products", "loading data", "imports", "left as they are"
 READERS = [
     *((np, name) for name in ("load", "loadtxt", "genfromtxt", "fromfile")),
@@ -226,7 +217,7 @@ class _Clock:
         if id(thing) not in self._timed:
             timed = thing
             if isinstance(thing, type):
-                for method in METHODS:
+                for method in dropin.methods(dropin.OURS[name]):
                     if hasattr(thing, method):
                         book = self._to(part) if part else self._to_line(f"{name}.{method}", 1)
                         setattr(thing, method, self._leaf(getattr(thing, method), book, is_layer=True))

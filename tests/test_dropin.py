@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import dropin
+from fastnn import dropin, functions, layers, optimizers, trials
+from fastnn.trials.base import difference
 
 FUNCTIONS = """
     import numpy as np
@@ -324,7 +325,7 @@ def assert_the_same_curve(folder, *words):
 def test_a_training_in_the_style_of_volume_1(folder):
     before, after, report = assert_the_same_curve(folder, "volume1.py", "7")
     assert classes(before) == ["shared.layers", "shared.layers", "__main__", "['7']"]
-    assert classes(after) == ["fastnn.layers", "fastnn.layers", "__main__", "['7']"]
+    assert classes(after) == ["fastnn.layers.affine", "fastnn.layers.affine", "__main__", "['7']"]
     for name in ("shared.layers.Relu", "shared.layers.Affine", "shared.layers.SoftmaxWithLoss"):
         assert f"{name}: replaced" in report
     for name in ("sigmoid", "softmax", "cross_entropy_error"):
@@ -346,8 +347,8 @@ def test_a_gradient_check_in_one_file_with_an_incompatible_relu(folder):
     assert classes(before) == ["__main__"] * 3
     assert classes(after) == ["fastnn.dropin", "__main__", "__main__"]  # keeps all axes but the last
     assert "__main__.Affine: replaced" in report and "__main__.softmax: " in report
-    assert "__main__.Relu: forward takes (x, train), fastnn's (x)" in report
-    assert "__main__.SoftmaxWithLoss: forward takes (d, y), fastnn's (x, t)" in report
+    assert "__main__.Relu: forward takes (x, train), fastnn's (x, train_flg)" in report
+    assert "__main__.SoftmaxWithLoss: forward takes (d, y), fastnn's (x, t, train_flg)" in report
 
 
 @pytest.mark.parametrize(
@@ -483,3 +484,93 @@ def test_a_dialect_can_be_given(module):
     for dialect, shape in (("auto", (2, 3)), (1, (2, 3)), (2, (2, 1, 3))):
         with dropin.patch(module, only=["Affine"], dialect=dialect, verify=False):
             assert module.Affine(W, b).forward(x).shape == shape
+
+
+# ---------------------------------------------------------------- trials
+
+every_name = pytest.mark.parametrize("name", dropin.OURS)
+
+
+def test_ours_are_all_that_the_books_have():
+    assert set(dropin.OURS) == {*layers.__all__, *functions.__all__, *optimizers.__all__, "numerical_gradient"}
+
+
+@every_name
+def test_everything_can_be_tried_and_is_like_itself(name):
+    ours = dropin.OURS[name]
+    assert difference(dropin.TRIALS[name], ours, ours) == ""
+
+
+@every_name
+def test_every_trial_finds_what_differs(name):
+    ours = dropin.OURS[name]
+    if not isinstance(ours, type):
+        wrong = [lambda *args: ours(*args) + 1]
+    else:
+        wrong = [worse(ours, method) for method in dropin.methods(ours)]
+        if issubclass(ours, layers.Layer):
+            wrong += [worse_gradient(ours, i) for i in range(len(ours.parameters))]
+    for theirs in wrong:
+        for trial in dropin.TRIALS[name]:
+            assert difference([trial], theirs, ours), (theirs, trial)
+
+
+def worse(ours, method):
+    """A class whose method gives something else, or that of an optimizer changes the parameters in another way."""
+
+    def changed(self, *args):
+        result = getattr(ours, method)(self, *args)
+        if result is not None:
+            return result + 1
+        for p in args[0].values() if isinstance(args[0], dict) else args[0]:
+            p += 1
+        return None
+
+    return type("Worse", (ours,), {method: changed})
+
+
+def worse_gradient(ours, i):
+    """A class with another gradient of its i-th parameter."""
+
+    def backward(self, dout):
+        dx = super(theirs, self).backward(dout)
+        self.grads[i][...] += 1
+        return dx
+
+    theirs = type("Worse", (ours,), {"backward": backward})
+    return theirs
+
+
+def test_what_no_trial_knows_is_named():
+    class Unknown(layers.Layer):
+        parameters = ("W",)
+
+    def unheard(a, b, c):
+        """Neither of x alone, nor with a target."""
+
+    def new_error(y, t):
+        """A loss that no op is like."""
+
+    for ours, name in (
+        (Unknown, "Unknown"),
+        (unheard, "unheard"),
+        (new_error, "new_error"),
+        (type("Other", (), {}), "Other"),
+    ):
+        with pytest.raises(LookupError, match=f"{name} has no trial: none of .*fastnn.trials.losses"):
+            trials.of(ours)
+
+
+def test_what_declares_enough_needs_no_trial_of_its_own():
+    class Tripled(layers.Relu):
+        elementwise = True
+
+        def forward(self, x, train_flg=True):
+            return 3 * super().forward(x, train_flg)
+
+    def tripled(x, *, out=None):
+        return 3 * x
+
+    for ours, theirs in ((Tripled, layers.Relu), (tripled, functions.identity_function)):
+        assert difference(trials.of(ours), ours, ours) == ""
+        assert "differs from fastnn's" in difference(trials.of(ours), theirs, ours)

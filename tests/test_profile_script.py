@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from fastnn import cli, reports, scripts
+from fastnn import cli, dropin, layers, reports, scripts
 
 LAYERS = """
 import numpy as np
@@ -193,6 +193,13 @@ Sigmoid().forward(x)
         assert list(run.parts) == ["matrix products", "loading data", "imports", "left as they are", reports.REST]
         assert min(run.parts.values()) > 0
     assert report.notes[0] == "Nothing was replaced: the two runs are the same."
+
+
+def test_whose_results_are_the_losses_of_a_run():
+    of_layers = {f"{name}.forward" for name in layers.__all__ if dropin.OURS[name].is_loss}
+    assert {name for name in scripts.LOSSES if "." in name} == of_layers
+    of_functions = {"cross_entropy_error", "mean_squared_error", "softmax_loss", "sum_squared_error"}
+    assert of_functions <= scripts.LOSSES and not {"softmax", "numerical_gradient", "relu"} & scripts.LOSSES
 
 
 def test_functions_and_optimizers(tmp_path):
