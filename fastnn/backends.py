@@ -21,16 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import reference
-
-try:
-    from fastnn import _kernels
-    from fastnn._kernels import cpu, threads
-except ImportError as error:
-    raise ImportError(
-        "fastnn's compiled modules are missing. If this is a source folder, leave it or install from it: "
-        f"python -m pip install . ({error})"
-    ) from error
+from fastnn import _kernels, reference
+from fastnn._kernels import cpu, threads
 
 VARIABLE = "FASTNN_BACKEND"
 

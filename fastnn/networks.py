@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn import arguments, gradient, layers, npz, ops
-from fastnn._kernels.lists import same_objects
 from fastnn.arguments import EPS, Array
 from fastnn.layers import Affine, Layer, SoftmaxWithLoss
 from fastnn.layers.base import HasMode, in_mode, is_training, set_training, takes_train_flg
@@ -265,7 +264,7 @@ class _Plan:
         params: list[Any] = []
         for layer in self.affines:
             params += layer.params
-        if not same_objects(params, self.params):
+        if not arguments.same_objects(params, self.params):
             self._look_again(params)
         if self.dtype is None or type(x) is not np.ndarray or x.dtype != self.dtype:  # to NumPy, None is float64
             return False

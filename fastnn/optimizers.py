@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastnn import arguments, ops
-from fastnn._kernels.lists import can_step_in_place
 
 __all__ = ["SGD", "AdaGrad", "Adam", "Momentum", "Nesterov", "RMSprop"]
 
@@ -95,7 +94,7 @@ class SGD(Optimizer):
         sgd, lr = ops.sgd, self.lr
         if isinstance(params, dict) or isinstance(grads, dict):
             params, grads = _in_order(params, grads)
-        if can_step_in_place(params, grads):
+        if arguments.can_step_in_place(params, grads):
             for p, dp in zip(params, grads, strict=True):
                 sgd(p, dp, lr, out=p)
         else:

@@ -1,4 +1,4 @@
-"""exp, log and the ops of single numbers, number by number, against what is true, to the figures of README.md, beside it."""
+"""exp, log and the ops of single numbers, each against what is true, to the figures of README.md, beside it."""
 
 import importlib.util
 import math

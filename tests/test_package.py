@@ -14,82 +14,78 @@ import pytest
 from promises import PAGE, PROMISES, table
 
 import fastnn
+from fastnn import optable
 from fastnn._kernels import cpu
 from fastnn.optable import LOSS_CURVE, LOSS_CURVE_STEPS, OPS
 
 PACKAGE = Path(fastnn.__file__).parent
 
-# Each module may import only what stands above it.
-ORDER = [
-    "arguments",
-    "_kernels.vmath",
-    "_kernels.loops",
-    "_kernels.cpu",
-    "_kernels.memory",
-    "_kernels.threads",
-    "_kernels.lists",
-    "fallback",
-    "reference.numbers",
-    "reference.elementwise",
-    "reference.softmax",
-    "reference.losses",
-    "reference.affine",
-    "reference.perceptron",
-    "reference.steps",
-    "reference",
-    "optable.samples",
-    "optable.base",
-    "optable.sizes",
-    "optable.refusals",
-    "optable.kinds",
-    "optable.elementwise",
-    "optable.softmax",
-    "optable.losses",
-    "optable.affine",
-    "optable.perceptron",
-    "optable.steps",
-    "optable",
-    "_kernels.kernels",
-    "backends",
-    "ops",
-    "functions",
-    "layers.base",
-    "layers.affine",
-    "layers.elementwise",
-    "layers.losses",
-    "layers.softmax",
-    "layers",
-    "pictures",
-    "graph",
-    "progress",
-    "gradient",
-    "npz",
-    "networks",
-    "optimizers",
-    "training",
-    "data",
-    "reports",
-    "profiling",
-    "info",
-    "__init__",
-    "trials.base",
-    "trials.affine",
-    "trials.elementwise",
-    "trials.gradient",
-    "trials.losses",
-    "trials.steps",
-    "trials",
-    "dropin",
-    "scripts",
-    "examples",
-    "examples.gradients",
-    "examples.graph",
-    "examples.layers",
-    "examples.regression",
-    "examples.volume2",
-    "cli",
-    "__main__",
-]
+# Each module may import only what stands above it.  FAMILY stands for the ops' families, which may import each other
+# on their floor, though not in circles.
+ORDER = """
+    _kernels.arrays
+    _kernels.lists
+    arguments
+    _kernels.vmath
+    _kernels.loops
+    _kernels.loops.reductions
+    _kernels.loops.FAMILY
+    _kernels.cpu
+    _kernels
+    _kernels.memory
+    _kernels.threads
+    fallback
+    reference.numbers
+    reference.FAMILY
+    reference
+    optable.samples
+    optable.base
+    optable.sizes
+    optable.refusals
+    optable.kinds
+    optable.FAMILY
+    optable
+    _kernels.boundary
+    _kernels.targets
+    _kernels.updates
+    _kernels.products
+    _kernels.FAMILY
+    _kernels.dispatch
+    backends
+    ops
+    functions
+    layers.base
+    layers.FAMILY
+    layers
+    pictures
+    graph
+    progress
+    gradient
+    npz
+    networks
+    optimizers
+    training
+    data
+    reports
+    profiling
+    info
+    __init__
+    trials.base
+    trials.FAMILY
+    trials.gradient
+    trials
+    dropin
+    scripts
+    examples
+    examples.gradients
+    examples.graph
+    examples.layers
+    examples.regression
+    examples.volume2
+    cli
+    __main__
+""".split()
+FAMILIES = {family.__name__.rpartition(".")[2] for family in optable.FAMILIES}
 
 
 def python_imports(path):
@@ -103,24 +99,49 @@ def python_imports(path):
 
 
 def cython_imports(path):
-    pattern = re.compile(r"^from (fastnn\S*) c?import ([^#\n]+)|^c?import (fastnn\S*)", re.MULTILINE)
-    for module, names, plain in pattern.findall(path.read_text(encoding="utf-8")):
-        yield module or plain
-        yield from (f"{module}.{name.strip().split(' ')[0]}" for name in names.split(",") if name)
+    """A module of a family names another that is compiled for the same instruction set relatively."""
+    pattern = r"^from ((?:fastnn|\.)\S*) c?import (\([^)]+\)|[^#\n]+)|^c?import (fastnn\S*)"
+    for module, names, plain in re.findall(pattern, path.read_text(encoding="utf-8"), re.MULTILINE):
+        module = re.sub(r"^\.", "fastnn._kernels.", module or plain)
+        yield module
+        yield from (f"{module}.{name}" for name in re.findall(r"\w+", names))
+
+
+def floor(name):
+    folder, _, last = name.rpartition(".")
+    return ORDER.index(f"{folder}.FAMILY" if last in FAMILIES else name)
+
+
+def reached(name, imports):
+    """The modules on its own floor that one imports, and these import."""
+    found, new = set(), {name}
+    while new:
+        new = {t for n in new for t in imports[n] if floor(t) == floor(name) and t != n} - found
+        found |= new
+    return found
 
 
 def test_modules_import_only_what_stands_above_them():
     found = [path for suffix in ("py", "pyx", "pxd") for path in PACKAGE.rglob(f"*.{suffix}")]
-    names = [".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in found]
-    sources = {name.removesuffix(".__init__"): path for name, path in zip(names, found, strict=True)}
-    assert set(sources) <= {*ORDER, "_kernels"}
-    for name, path in sources.items():
-        imported = python_imports(path) if path.suffix == ".py" else cython_imports(path)
-        for target in imported:
-            assert not re.match(r"(tests|bench)\b", target), f"{name} imports {target}"
-            target = target.removeprefix("fastnn.")
-            if target in ORDER and target != name:
-                assert ORDER.index(target) < ORDER.index(name), f"{name} imports {target}, which stands below it"
+    names = [".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__") for path in found]
+    imports = {name: set() for name in names}
+    for name, path in zip(names, found, strict=True):
+        given = python_imports(path) if path.suffix == ".py" else cython_imports(path)
+        targets = {target.removeprefix("fastnn.") for target in given}
+        assert not [t for t in targets if re.match(r"(tests|bench)\b", t)], name
+        imports[name] |= {target for target in targets if target in imports}
+    for name, targets in imports.items():
+        for target in targets - {name}:
+            # The package is loaded with any of its modules, to say if they are missing.
+            above = floor(target) < floor(name) or target == "_kernels"
+            assert above or floor(target) == floor(name), f"{name} imports {target}, which stands below it"
+        assert name not in reached(name, imports), f"{name} imports itself, in a circle"
+
+
+def test_ops_are_reached_by_one_door():
+    for path in PACKAGE.rglob("*.py"):
+        families = {f"fastnn._kernels.{family}" for family in FAMILIES}
+        assert not families & set(python_imports(path)), path
 
 
 def installed_from_a_wheel():
@@ -139,12 +160,14 @@ def test_the_package_is_the_installed_one():
 def test_the_wheel_holds_what_it_should_and_nothing_else():
     files = {f.as_posix() for f in importlib.metadata.files("fastnn-kernels") if "__pycache__" not in f.as_posix()}
     inside = {f.removeprefix("fastnn/") for f in files if f.startswith("fastnn/")}
-    assert {"py.typed", "_kernels/loops.pxd", "_kernels/vmath.pxd", "_kernels/cpu.pyi", "examples/layers.py"} <= inside
+    loops = {f"_kernels/loops/{family}.pxd" for family in FAMILIES}
+    assert {"py.typed", "ops.pyi", "_kernels/vmath.pxd", "_kernels/cpu.pyi", "examples/layers.py", *loops} <= inside
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     built = {f.removesuffix(suffix) for f in inside if f.endswith(suffix)}
-    expected = {"x86_64_v2", "x86_64_v3", "x86_64_v4"} if cpu.instruction_sets() != ("generic",) else {"generic"}
-    assert built == {f"_kernels/{name}" for name in {"cpu", "lists", "memory", "threads", *expected}}
-    assert all(f"{name}.pyi" in inside for name in built)
+    sets = ["x86_64_v2", "x86_64_v3", "x86_64_v4"] if cpu.instruction_sets() != ("generic",) else ["generic"]
+    once = {"boundary", "cpu", "dispatch", "lists", "memory", "products", "targets", "threads", "updates"}
+    expected = once | {f"{instructions}/{family}" for instructions in sets for family in FAMILIES}
+    assert built == {f"_kernels/{name}" for name in expected}
     assert {Path(f).suffix for f in inside} == {".py", ".pyi", ".pxd", ".typed", Path(suffix).suffix}
     assert not any(f.startswith(("tests/", "bench/")) for f in files)
 
@@ -201,15 +224,15 @@ setup(ext_modules=cythonize([Extension("theirs", ["theirs.pyx"])], quiet=True))
 """
 
 THEIRS = """
-from fastnn._kernels cimport loops
+from fastnn._kernels.loops cimport elementwise, softmax as by_rows
 from fastnn._kernels.vmath cimport exp32
 
 def relu(const double[::1] x, double[::1] y):
-    loops.relu(&x[0], &y[0], x.shape[0])
+    elementwise.relu(&x[0], &y[0], x.shape[0])
 
 def softmax(const float[:, ::1] x, float[:, ::1] y):
     with nogil:
-        loops.softmax(&x[0, 0], &y[0, 0], x.shape[0], x.shape[1])
+        by_rows.softmax(&x[0, 0], &y[0, 0], x.shape[0], x.shape[1])
 
 def exp(float x):
     return exp32(x)
