@@ -132,8 +132,7 @@ class Sequential(HasMode):
         x : array_like
         train_flg : bool, optional
             False, as in the books, is evaluation mode: the layers keep nothing of it, and several threads may ask at
-            once; it is fastest after ``network.eval()``.  True is training mode, in which the network stays, so that
-            `backward` of its layers can follow.
+            once.  True is training mode, in which the network stays, so that `backward` of its layers can follow.
         """
         if train_flg and not self.training:
             self.train()

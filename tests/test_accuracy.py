@@ -68,13 +68,13 @@ def vmath(tmp_path_factory):
         for bits, real in ((32, "float"), (64, "double"))
     ]
     (folder / "vmath.pyx").write_text("\n".join(["from fastnn._kernels cimport vmath", *functions]))
-    targets = [name.replace("-", "_") for name in COMPILED]
+    names = [f"{name.replace('-', '_')}.vmath" for name in COMPILED]
     options = {"build_lib": str(folder), "build_temp": str(folder / "build")}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.syspath_prepend(Path(fastnn.__file__).parents[1])  # where Cython finds fastnn's .pxd
         command = build_script.BuildKernels(
-            setuptools.Distribution({"ext_modules": [setuptools.Extension(name, ["vmath.pyx"]) for name in targets]})
+            setuptools.Distribution({"ext_modules": [setuptools.Extension(name, ["vmath.pyx"]) for name in names]})
         )
         vars(command).update(options)
         command.ensure_finalized()
@@ -82,8 +82,8 @@ def vmath(tmp_path_factory):
             command.run()
         except (SystemExit, errors.PlatformError) as error:
             pytest.skip(f"no compiler: {error}")
-        paths = [command.get_ext_fullpath(name) for name in targets]
-        return dict(zip(COMPILED, map(module_from, targets, paths), strict=True))
+        paths = [command.get_ext_fullpath(name) for name in names]
+        return dict(zip(COMPILED, map(module_from, names, paths), strict=True))
 
 
 @pytest.fixture

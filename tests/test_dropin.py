@@ -541,6 +541,43 @@ def worse_gradient(ours, i):
     return theirs
 
 
+class ForLabels(layers.SoftmaxWithLoss):
+    """As the books write it, and wrong for one-hot targets."""
+
+    def forward(self, x, t):
+        return super().forward(x, t if t.ndim == 1 else t[:, ::-1])
+
+
+class OfSamples(layers.SigmoidWithLoss):
+    """As volume 2 writes it: a logit for each sample."""
+
+    def forward(self, x, t):
+        self.t, self.y = t, 1 / (1 + np.exp(-x))
+        return fastnn.cross_entropy_error(np.c_[1 - self.y, self.y], t)
+
+
+class ForLists(optimizers.SGD):
+    """As volume 2 writes it, and wrong for dicts."""
+
+    def update(self, params, grads):
+        if isinstance(params, list):
+            super().update(params, grads)
+
+
+@pytest.mark.parametrize(
+    "name, theirs, reason",
+    [
+        ("SoftmaxWithLoss", ForLabels, "forward with one-hot targets differs"),
+        ("SigmoidWithLoss", OfSamples, ""),
+        ("SGD", ForLists, "a parameter differs"),
+        ("Affine", dropin._LastAxisAffine, "forward of (6, 1, 4) has shape (6, 1, 3), fastnn's (6, 3)"),
+    ],
+)
+def test_every_kind_of_argument_is_tried(name, theirs, reason):
+    found = difference(dropin.TRIALS[name], theirs, dropin.OURS[name])
+    assert found.startswith(reason) if reason else not found
+
+
 def test_what_no_trial_knows_is_named():
     class Unknown(layers.Layer):
         parameters = ("W",)

@@ -25,10 +25,10 @@ from fastnn import (
     data,
     layers,
     networks,
-    reference,
 )
 from fastnn.layers import Layer
 from fastnn.optable import LOSS_CURVE, LOSS_CURVE_STEPS
+from fastnn.reference import perceptron
 
 
 @pytest.mark.usefixtures("backend")
@@ -229,8 +229,8 @@ def targets_for(loss, rng, N, C, dtype):
 
 
 @pytest.mark.usefixtures("backend")
-@pytest.mark.parametrize("loss", reference.LOSSES)
-@pytest.mark.parametrize("activation", reference.ACTIVATIONS)
+@pytest.mark.parametrize("loss", perceptron.LOSSES)
+@pytest.mark.parametrize("activation", perceptron.ACTIVATIONS)
 @pytest.mark.parametrize("sizes", [(4, 3), (4, 6, 3), (30, 20, 10, 3)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_gradients_at_once_are_those_of_the_layers(rng, loss, activation, sizes, dtype):
@@ -749,12 +749,23 @@ class Shift(Layer):
         return self.gamma * dout
 
 
+class Bias(Layer):
+    parameters, elementwise = ("b",), True
+
+    def forward(self, x, train_flg=True):
+        return x + self.b
+
+    def backward(self, dout):
+        self.set_gradients(dout.sum(axis=0))
+        return dout
+
+
 def test_what_a_perceptron_offers_and_what_the_op_knows():
     offered = [getattr(layers, name) for name in layers.__all__]
     assert list(networks.ACTIVATIONS.values()) == [layer for layer in offered if layer.elementwise]
     assert networks.ACTIVATIONS["relu"] is Relu and networks.LOSSES["softmax"] is SoftmaxWithLoss
     assert set(networks.LOSSES.values()) == {layer for layer in offered if layer.__name__.endswith("WithLoss")}
-    assert set(reference.ACTIVATIONS) <= set(networks.ACTIVATIONS) and set(reference.LOSSES) <= set(networks.LOSSES)
+    assert set(perceptron.ACTIVATIONS) <= set(networks.ACTIVATIONS) and set(perceptron.LOSSES) <= set(networks.LOSSES)
 
 
 @pytest.mark.usefixtures("backend")
@@ -784,6 +795,7 @@ def test_names_of_layers_of_several_kinds(rng, tmp_path):
                 Scaled(np.ones(3)),
                 MatMul(square),
                 Shift(np.ones(3), np.ones(3)),
+                Bias(np.zeros(3)),
                 Affine(rng.standard_normal((3, 2)), np.zeros(2)),
             ],
             SoftmaxWithLoss(eps=0),
@@ -791,7 +803,7 @@ def test_names_of_layers_of_several_kinds(rng, tmp_path):
 
     one, other = network(rng), network(rng)
     assert one.names == [
-        *("W1", "gamma1", "beta1", "W2", "b2", "layer4.0", "W3", "gamma2", "beta2", "W4", "b4"),
+        *("W1", "gamma1", "beta1", "W2", "b2", "layer4.0", "W3", "gamma2", "beta2", "b3", "W4", "b4"),
     ]
     one.save(tmp_path / "net.npz")
     other.load(tmp_path / "net.npz")
@@ -805,6 +817,20 @@ def test_a_layer_with_more_arrays_than_names_is_numbered():
     layer = Affine(np.eye(2), np.zeros(2))
     layer.params.append(np.ones(1))
     assert Sequential([layer]).names == ["layer0.0", "layer0.1", "layer0.2"]
+
+
+def test_numerical_gradients_of_other_layers_with_parameters(rng):
+    x, t = rng.standard_normal((5, 4)), rng.integers(0, 3, 5)
+
+    def affine(D, M):
+        return Affine(rng.standard_normal((D, M)), rng.standard_normal(M))
+
+    for chain in (
+        [Shift(rng.standard_normal(4), np.zeros(4)), affine(4, 6), Relu(), affine(6, 3)],
+        [affine(4, 6), Shift(rng.standard_normal(6), np.ones(6)), affine(6, 3), Bias(np.ones(3))],
+        [affine(4, 6), Relu(), MatMul(rng.standard_normal((6, 3)))],
+    ):
+        assert_numerical_gradients(Sequential(chain), x, t)
 
 
 def test_a_subclass_that_takes_rows_together_has_the_general_gradient(rng):

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from fastnn import MLP, SGD, Affine, IdentityWithLoss, Momentum, Sequential, Trainer, data, progress
+from fastnn import MLP, SGD, Affine, IdentityWithLoss, Momentum, Relu, Sequential, Trainer, data, progress
 from fastnn.training import Evaluation, clip_grads, mini_batches
 
 
@@ -179,6 +179,29 @@ def test_evaluations(samples):
     assert trainer().fit(x, t, epochs=3).evaluations == []
     run = trainer()
     assert run.evaluate((x, t), (x, t)) is run.evaluations[0] and run.evaluations[0].step == 0
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_it_trains_in_training_mode_and_evaluates_in_evaluation_mode(samples, training):
+    x, t = samples
+    modes = []
+
+    class Seen(Relu):
+        mode_matters = True
+
+        def forward(self, x, train_flg=True):
+            modes.append(train_flg and self.training)
+            return super().forward(x, train_flg)
+
+    network, plain = MLP([2, 6, 2], seed=1), trainer()
+    network = Sequential([network.layers[0], Seen(), network.layers[2]])
+    network.training = training
+    run = Trainer(network, SGD(0.3), seed=0, show=False).fit(x, t, batch_size=10, epochs=2, test=(x, t))
+    assert modes == [True, True, True, False, False, False] * 2
+    assert network.training is training
+    plain.fit(x, t, batch_size=10, epochs=2, test=(x, t))
+    np.testing.assert_allclose(run.losses, plain.losses, rtol=1e-12)
+    assert run.evaluations[-1].test_loss == pytest.approx(plain.evaluations[-1].test_loss)
 
 
 def losses_of_tests(values, monkeypatch, network):

@@ -8,10 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn import arguments, ops
-from fastnn.arguments import Array
+from fastnn.arguments import EPS, Array
 from fastnn.layers.base import NO_FORWARD, Layer
-
-EPS = 1e-7  # the books'
 
 
 class CrossEntropyError(Layer):
