@@ -124,24 +124,36 @@ cdef Op RELU_BACKWARD_FROM_OUTPUT = chunked_op(
 )
 
 
-cdef int activate(cnp.ndarray y, cnp.ndarray b, bint relu) except -1:
+cdef class Activation:
+    """What follows the bias, in place, and its gradient from its output; None for ReLU, which has loops of its own."""
+    cdef Op forward
+    cdef Op backward
+
+    def __cinit__(self, Op forward, Op backward):
+        self.forward, self.backward = forward, backward
+
+
+KNOWN = {"relu": None, "sigmoid": Activation(SIGMOID, SIGMOID_BACKWARD)}
+
+
+cdef int activate(Activation activation, cnp.ndarray y, cnp.ndarray b) except -1:
     """y = activation(y + b)."""
     cdef Arrays task
-    if relu:
+    if activation is None:
         task = Arrays(head(ADD_BIAS_RELU, y), NULL, data(y))
         run(ADD_BIAS_RELU, b, &task.head, task.head.N, task.head.C, CHUNKS)
     else:
         run_arrays(ADD_BIAS, y, b, y)
-        run_arrays(SIGMOID, y, None, y)
+        run_arrays(activation.forward, y, None, y)
     return 0
 
 
-cdef int activate_backward(cnp.ndarray h, cnp.ndarray dh, bint relu) except -1:
+cdef int activate_backward(Activation activation, cnp.ndarray h, cnp.ndarray dh) except -1:
     """dh = the gradient with respect to what the activation made h from."""
-    if relu:
+    if activation is None:
         run_arrays(RELU_BACKWARD_FROM_OUTPUT, h, None, dh)
     else:
-        run_arrays(SIGMOID_BACKWARD, dh, h, dh)
+        run_arrays(activation.backward, dh, h, dh)
     return 0
 
 
@@ -189,7 +201,7 @@ cdef bint good_outputs(object out, tuple params, cnp.ndarray x, cnp.ndarray t):
 
 # ---------------------------------------------------------------- all of it
 
-cdef list forward(cnp.ndarray x, tuple params, cnp.ndarray y, Py_ssize_t N, bint relu):
+cdef list forward(Activation activation, cnp.ndarray x, tuple params, cnp.ndarray y, Py_ssize_t N):
     """The inputs of all layers; y = the output of the last."""
     cdef list inputs = [x]
     cdef cnp.npy_intp[2] shape
@@ -200,7 +212,7 @@ cdef list forward(cnp.ndarray x, tuple params, cnp.ndarray y, Py_ssize_t N, bint
         shape[0], shape[1] = N, columns(W)
         h = empty(2, shape, cnp.PyArray_TYPE(x))
         multiply(X_W, inputs[layer], W, h, N, W)
-        activate(h, params[2 * layer + 1], relu)
+        activate(activation, h, params[2 * layer + 1])
         inputs.append(h)
     W = params[2 * last]
     multiply(X_W, inputs[last], W, y, N, W)
@@ -208,7 +220,7 @@ cdef list forward(cnp.ndarray x, tuple params, cnp.ndarray y, Py_ssize_t N, bint
     return inputs
 
 
-cdef list backward(list inputs, tuple params, cnp.ndarray dout, Py_ssize_t N, bint relu, tuple out):
+cdef list backward(Activation activation, list inputs, tuple params, cnp.ndarray dout, Py_ssize_t N, tuple out):
     """The gradients, in `out` if it has an array for them; dout is that of the last layer."""
     cdef list grads = [None] * len(params) if out is None else list(out)
     cdef cnp.npy_intp[2] shape
@@ -226,7 +238,7 @@ cdef list backward(list inputs, tuple params, cnp.ndarray dout, Py_ssize_t N, bi
             shape[0], shape[1] = N, cnp.PyArray_DIM(W, 0)
             dh = empty(2, shape, cnp.PyArray_TYPE(W))
             multiply(DOUT_WT, dout, W, dh, N, W)
-            activate_backward(inputs[layer], dh, relu)
+            activate_backward(activation, inputs[layer], dh)
             dout = dh
     return grads
 
@@ -237,7 +249,7 @@ def mlp_gradient(x, t, *params, activation="relu", loss="softmax", eps=arguments
         activation = arguments.one_of("activation", activation, ACTIVATIONS)
     if type(loss) is not str or loss != "softmax":
         loss = arguments.one_of("loss", loss, LOSSES)
-    cdef bint relu = activation == "relu", good_out = False, small = True
+    cdef bint good_out = False, small = True
     cdef str name = "x"
     cdef LossOp loss_op, gradient_op = None
     if loss == "softmax":
@@ -272,11 +284,11 @@ def mlp_gradient(x, t, *params, activation="relu", loss="softmax", eps=arguments
         shapes = tuple([p.shape for p in params])
         out = arguments.separate_outputs(out, shapes, ((<object> a).dtype,) * len(params), read)
 
-    cdef list inputs = forward(a, params, y, N, relu)
+    cdef list inputs = forward(KNOWN[activation], a, params, y, N)
     if gradient_op is None:
         value = run_loss(loss_op, outputs, targets, outputs, eps, 1.0)
     else:
         targets = plain(targets, 0)
         value = run_loss(loss_op, outputs, targets, outputs, eps, 1.0)
         run_loss(gradient_op, outputs, targets, outputs, eps, 1.0)
-    return value, *backward(inputs, params, y, N, relu, out)
+    return value, *backward(KNOWN[activation], inputs, params, y, N, out)
