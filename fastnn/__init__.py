@@ -15,6 +15,7 @@ from fastnn.functions import (
     softmax_loss,
     step_function,
     sum_squared_error,
+    tanh,
 )
 from fastnn.gradient import check_gradient, numerical_gradient
 from fastnn.layers import (
@@ -26,6 +27,7 @@ from fastnn.layers import (
     SigmoidWithLoss,
     Softmax,
     SoftmaxWithLoss,
+    Tanh,
 )
 from fastnn.networks import MLP, Sequential
 from fastnn.optimizers import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSprop
@@ -49,6 +51,7 @@ __all__ = [
     "SigmoidWithLoss",
     "Softmax",
     "SoftmaxWithLoss",
+    "Tanh",
     "Trainer",
     "backends",
     "check_gradient",
@@ -74,6 +77,7 @@ __all__ = [
     "softmax_loss",
     "step_function",
     "sum_squared_error",
+    "tanh",
     "use_backend",
 ]
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from fastnn import arguments, ops
 from fastnn.arguments import Array
-from fastnn.ops import mean_squared_error, relu, sigmoid, softmax
+from fastnn.ops import mean_squared_error, relu, sigmoid, softmax, tanh
 
 __all__ = [
     "cross_entropy_error",
@@ -23,6 +23,7 @@ __all__ = [
     "softmax_loss",
     "step_function",
     "sum_squared_error",
+    "tanh",
 ]
 
 

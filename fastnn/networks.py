@@ -289,8 +289,7 @@ class MLP(Sequential):
     ----------
     sizes : sequence of int
         Inputs, hidden layers, outputs: ``[784, 50, 10]`` is the books' two-layer network.
-    activation : {"relu", "sigmoid"}, optional
-        Or the name of another layer without parameters that takes each number by itself.
+    activation : {"relu", "sigmoid", "tanh"}, optional
     loss : {"softmax", "sigmoid", "identity"} or layer, optional
         For classes, two classes or regression.
     init : {"he", "xavier"} or float, optional

@@ -1,4 +1,4 @@
-"""Element by element: ReLU, the logistic function, their gradients."""
+"""Element by element: activations and their gradients."""
 
 from libc.stdint cimport uint8_t
 
@@ -21,6 +21,8 @@ SIGMOID = unary_op("sigmoid", <Loop> loops.sigmoid[float], <Loop> loops.sigmoid[
 SIGMOID_BACKWARD = binary_op(
     "sigmoid_backward", <Loop> loops.sigmoid_backward[float], <Loop> loops.sigmoid_backward[double], MOVES
 )
+TANH = unary_op("tanh", <Loop> loops.tanh[float], <Loop> loops.tanh[double], COMPUTES)
+TANH_BACKWARD = binary_op("tanh_backward", <Loop> loops.tanh_backward[float], <Loop> loops.tanh_backward[double], MOVES)
 
 
 def relu(x, *, out=None):
@@ -33,6 +35,14 @@ def sigmoid(x, *, out=None):
 
 def sigmoid_backward(dout, y, *, out=None):
     return binary(SIGMOID_BACKWARD, "dout", dout, "y", y, out)
+
+
+def tanh(x, *, out=None):
+    return unary(TANH, x, out)
+
+
+def tanh_backward(dout, y, *, out=None):
+    return binary(TANH_BACKWARD, "dout", dout, "y", y, out)
 
 
 # ---------------------------------------------------------------- with ReLU's mask

@@ -26,10 +26,10 @@ from fastnn import arguments
 from fastnn.reference.perceptron import ACTIVATIONS, LOSSES
 
 # Compiled for the same instruction set.
-cdef Op ADD_BIAS, SIGMOID, SIGMOID_BACKWARD
+cdef Op ADD_BIAS, SIGMOID, SIGMOID_BACKWARD, TANH, TANH_BACKWARD
 cdef ColumnsOp BIAS_GRAD
 from .affine import ADD_BIAS, BIAS_GRAD
-from .elementwise import SIGMOID, SIGMOID_BACKWARD
+from .elementwise import SIGMOID, SIGMOID_BACKWARD, TANH, TANH_BACKWARD
 from .losses import (
     MEAN_SQUARED_ERROR,
     MEAN_SQUARED_ERROR_BACKWARD,
@@ -133,7 +133,11 @@ cdef class Activation:
         self.forward, self.backward = forward, backward
 
 
-KNOWN = {"relu": None, "sigmoid": Activation(SIGMOID, SIGMOID_BACKWARD)}
+KNOWN = {
+    "relu": None,
+    "sigmoid": Activation(SIGMOID, SIGMOID_BACKWARD),
+    "tanh": Activation(TANH, TANH_BACKWARD),
+}
 
 
 cdef int activate(Activation activation, cnp.ndarray y, cnp.ndarray b) except -1:

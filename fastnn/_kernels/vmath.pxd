@@ -1,4 +1,4 @@
-"""exp, log and the logistic function as straight-line code that a compiler can vectorise.
+"""exp, log, tanh and the logistic function as straight-line code that a compiler can vectorise.
 
 No branch, no table, no call: every special value is a select.  Each function states its error in ULP (distance from
 the true value over the spacing of the result's floats) and is good for every argument, subnormal results included.
@@ -63,32 +63,42 @@ ctypedef fused real:
 # e^x = 2^n (1 + t) with n the integer nearest to x / ln 2.  Adding MAGIC leaves n in the low bits of the sum z, from
 # where a shift moves it to the exponent of a float.
 
-cdef inline float reduced32(float x, float* z) noexcept nogil:
-    """t, and n + MAGIC in z."""
+cdef inline float polynomial32(float x, float* z, float* r) noexcept nogil:
+    """p of t = r + r^2 p, r, and n + MAGIC in z."""
     cdef float magic = 12582912.0, log2e = 1.44269504, ln2_hi = 0.693359375, ln2_lo = -2.12194440e-4
     cdef float c2 = 0.5, c3 = 0.16666576, c4 = 0.041666556, c5 = 0.008363203, c6 = 0.0013926213
-    cdef float n, r, p
+    cdef float n
     z[0] = fma32(x, log2e, magic)
     n = z[0] - magic
-    r = fma32(-n, ln2_lo, fma32(-n, ln2_hi, x))
-    p = fma32(fma32(fma32(fma32(c6, r, c5), r, c4), r, c3), r, c2)
+    r[0] = fma32(-n, ln2_lo, fma32(-n, ln2_hi, x))
+    return fma32(fma32(fma32(fma32(c6, r[0], c5), r[0], c4), r[0], c3), r[0], c2)
+
+
+cdef inline float reduced32(float x, float* z) noexcept nogil:
+    """t, and n + MAGIC in z."""
+    cdef float r, p = polynomial32(x, z, &r)
     return fma32(r * r, p, r)
 
 
-cdef inline double reduced64(double x, double* z) noexcept nogil:
-    """t, and n + MAGIC in z."""
+cdef inline double polynomial64(double x, double* z, double* r) noexcept nogil:
+    """p of t = r + r^2 p, r, and n + MAGIC in z."""
     cdef double magic = 6755399441055744.0
     cdef double log2e = 1.4426950408889634, ln2_hi = 0.6931471803691238, ln2_lo = 1.9082149292705877e-10
     cdef double c2 = 0.5000000000000001, c3 = 0.16666666666666669, c4 = 0.04166666666662399
     cdef double c5 = 0.008333333333330051, c6 = 0.0013888888917281794, c7 = 0.00019841269863105968
     cdef double c8 = 2.480152119021773e-05, c9 = 2.7557268378684192e-06, c10 = 2.7620138719733994e-07
     cdef double c11 = 2.5100424157005067e-08
-    cdef double n, r, p
+    cdef double n, p
     z[0] = fma64(x, log2e, magic)
     n = z[0] - magic
-    r = fma64(-n, ln2_lo, fma64(-n, ln2_hi, x))
-    p = fma64(fma64(fma64(fma64(c11, r, c10), r, c9), r, c8), r, c7)
-    p = fma64(fma64(fma64(fma64(fma64(p, r, c6), r, c5), r, c4), r, c3), r, c2)
+    r[0] = fma64(-n, ln2_lo, fma64(-n, ln2_hi, x))
+    p = fma64(fma64(fma64(fma64(c11, r[0], c10), r[0], c9), r[0], c8), r[0], c7)
+    return fma64(fma64(fma64(fma64(fma64(p, r[0], c6), r[0], c5), r[0], c4), r[0], c3), r[0], c2)
+
+
+cdef inline double reduced64(double x, double* z) noexcept nogil:
+    """t, and n + MAGIC in z."""
+    cdef double r, p = polynomial64(x, z, &r)
     return fma64(r * r, p, r)
 
 
@@ -180,6 +190,53 @@ cdef inline double sigmoid64(double x) noexcept nogil:
     return inverse if x >= zero else fma64(t, inverse, inverse) * power * down
 
 
+# tanh |x| = -m / (2 + m) with m = e^(-2 |x|) - 1 = (2^n - 1) + 2^n t.  What the sums lose to rounding, and the division
+# where the machine can tell, is made up for at the end, where a rough 1 / (2 + m) is enough.
+
+cdef inline float tanh32(float x) noexcept nogil:
+    """At most 2 ULP."""
+    cdef float lowest = -40.0, one = 1.0, two = 2.0, zero = 0.0, half = 0.5, middle = 1.457
+    cdef float a, z, r, p, square, t, power, high, low, m, d, q, lost, lost_of_d, rest
+    a = float32(bits32(x) | <uint32_t> 0x80000000)
+    a = a + a
+    p = polynomial32(lowest if a < lowest else a, &z, &r)
+    square = r * r
+    t = fma32(square, p, r)
+    power = power_of_two32(z, 0)
+    high = power - one
+    low = power * t
+    m = high + low
+    lost = power * (square * p - (t - r)) + (low - (m - high))
+    d = two + m
+    lost_of_d = m - (d - two) + lost
+    q = m / d
+    rest = fma32(-q, d, m) if FUSED else zero
+    q = q + (rest + lost - q * lost_of_d) * (middle - half * d)
+    return float32((bits32(q) & <uint32_t> 0x7FFFFFFF) | (bits32(x) & <uint32_t> 0x80000000))
+
+
+cdef inline double tanh64(double x) noexcept nogil:
+    """At most 2 ULP."""
+    cdef double lowest = -80.0, one = 1.0, two = 2.0, zero = 0.0, half = 0.5, middle = 1.457
+    cdef double a, z, r, p, square, t, power, high, low, m, d, q, lost, lost_of_d, rest
+    a = float64(bits64(x) | <uint64_t> 0x8000000000000000)
+    a = a + a
+    p = polynomial64(lowest if a < lowest else a, &z, &r)
+    square = r * r
+    t = fma64(square, p, r)
+    power = power_of_two64(z, 0)
+    high = power - one
+    low = power * t
+    m = high + low
+    lost = power * (square * p - (t - r)) + (low - (m - high))
+    d = two + m
+    lost_of_d = m - (d - two) + lost
+    q = m / d
+    rest = fma64(-q, d, m) if FUSED else zero
+    q = q + (rest + lost - q * lost_of_d) * (middle - half * d)
+    return float64((bits64(q) & <uint64_t> 0x7FFFFFFFFFFFFFFF) | (bits64(x) & <uint64_t> 0x8000000000000000))
+
+
 # log x = k ln 2 + log m with sqrt(1/2) <= m < sqrt(2); f = m - 1, s = f / (2 + f) and
 # log m = f - (f^2/2 - s (f^2/2 + R)), which keeps the large terms exact.  Subnormals are scaled up first.  The
 # exponent is made a float by writing it into the low bits of a power of two and subtracting that power.
@@ -252,6 +309,13 @@ cdef inline real sigmoid(real x) noexcept nogil:
         return sigmoid32(x)
     else:
         return sigmoid64(x)
+
+
+cdef inline real tanh(real x) noexcept nogil:
+    if real is float:
+        return tanh32(x)
+    else:
+        return tanh64(x)
 
 
 cdef inline real log(real x) noexcept nogil:

@@ -11,7 +11,7 @@ each needs its own.  In evaluation mode it remembers nothing, and may be shared.
 
 from fastnn.layers.affine import Affine
 from fastnn.layers.base import Layer as Layer
-from fastnn.layers.elementwise import Relu, Sigmoid
+from fastnn.layers.elementwise import Relu, Sigmoid, Tanh
 from fastnn.layers.losses import CrossEntropyError, IdentityWithLoss, SigmoidWithLoss, SoftmaxWithLoss
 from fastnn.layers.softmax import Softmax
 
@@ -24,4 +24,5 @@ __all__ = [
     "SigmoidWithLoss",
     "Softmax",
     "SoftmaxWithLoss",
+    "Tanh",
 ]

@@ -87,3 +87,43 @@ class Sigmoid(Layer):
         if self.out is None:
             raise RuntimeError(NO_FORWARD)
         return ops.sigmoid_backward(dout, self.out)
+
+
+class Tanh(Layer):
+    """
+    Hyperbolic tangent.
+
+    Attributes
+    ----------
+    out : ndarray or None
+        The last output: the very array that the caller got, so writing into it changes what `backward` gives.
+
+    See Also
+    --------
+    fastnn.ops.tanh, fastnn.ops.tanh_backward
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastnn import Tanh
+    >>> tanh = Tanh()
+    >>> tanh.forward(np.array([0.0, 1.0])).round(3)
+    array([0.   , 0.762])
+    >>> tanh.backward(np.array([1.0, 1.0])).round(3)
+    array([1.  , 0.42])
+    """
+
+    op, kept, elementwise = "tanh", ("out",), True
+
+    def forward(self, x: npt.ArrayLike, train_flg: bool = True) -> Array:
+        """``y = tanh(x)``."""
+        y = ops.tanh(x)
+        if train_flg and self.training:
+            self.out = y
+        return y
+
+    def backward(self, dout: npt.ArrayLike) -> Array:
+        """``dx = dout (1 - y^2)``."""
+        if self.out is None:
+            raise RuntimeError(NO_FORWARD)
+        return ops.tanh_backward(dout, self.out)

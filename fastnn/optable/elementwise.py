@@ -32,4 +32,12 @@ OPS = (
         truth=Truth(lambda mp, x: 1 / (1 + mp.exp(-x)), between=(-40, 40)),
     ),
     elementwise(name="sigmoid_backward", example=each(numbers, fractions), out={0: ["dout", "y"]}),
+    elementwise(
+        name="tanh",
+        example=each(numbers),
+        out={0: ["x"]},
+        ulp=4,
+        truth=Truth(lambda mp, x: mp.tanh(x), between=(-20, 20)),
+    ),
+    elementwise(name="tanh_backward", example=each(numbers, fractions), out={0: ["dout", "y"]}),
 )

@@ -24,6 +24,8 @@ from fastnn.reference.elementwise import relu_backward as relu_backward
 from fastnn.reference.elementwise import relu_with_mask as relu_with_mask
 from fastnn.reference.elementwise import sigmoid as sigmoid
 from fastnn.reference.elementwise import sigmoid_backward as sigmoid_backward
+from fastnn.reference.elementwise import tanh as tanh
+from fastnn.reference.elementwise import tanh_backward as tanh_backward
 from fastnn.reference.losses import cross_entropy_error as cross_entropy_error
 from fastnn.reference.losses import cross_entropy_error_backward as cross_entropy_error_backward
 from fastnn.reference.losses import mean_squared_error as mean_squared_error

@@ -237,3 +237,96 @@ def sigmoid_backward(dout: npt.ArrayLike, y: npt.ArrayLike, *, out: Array | None
     with np.errstate(all="ignore"):
         dx = dout * (1 - as_numbers(y)) * y
     return result(dx, out, dout, y)
+
+
+def tanh(x: npt.ArrayLike, *, out: Array | None = None) -> Array:
+    """
+    Hyperbolic tangent, element by element.
+
+    ``y = (exp(x) - exp(-x)) / (exp(x) + exp(-x))``
+
+    Parameters
+    ----------
+    x : array_like of real numbers
+    out : ndarray, optional
+        Receives the result and is returned; of its shape and dtype, C-contiguous, writeable; may be `x` itself.
+
+    Returns
+    -------
+    y : ndarray, shape of `x`, floating dtype
+        -1 at -inf, 1 at inf, NaN at NaN; -0.0 stays -0.0.
+
+    Raises
+    ------
+    TypeError
+        `x` is not of real numbers; `out` is no array or has another dtype.
+    ValueError
+        `out` cannot take the result, or overlaps `x` in part.
+
+    See Also
+    --------
+    tanh_backward
+
+    References
+    ----------
+    "Deep Learning from Scratch 2", section 5.2.
+
+    Examples
+    --------
+    >>> from fastnn import ops
+    >>> ops.tanh([-1.0, 0.0, 1.0]).round(3)
+    array([-0.762,  0.   ,  0.762])
+    """
+    x = floating(arguments.numeric("x", x))
+    with np.errstate(all="ignore"):
+        y = np.tanh(wide(x)).astype(x.dtype)
+    return result(y, out, x)
+
+
+def tanh_backward(dout: npt.ArrayLike, y: npt.ArrayLike, *, out: Array | None = None) -> Array:
+    """
+    Gradient of `tanh`, from its output alone.
+
+    ``dx = dout (1 - y^2)``
+
+    Parameters
+    ----------
+    dout : array_like of real numbers
+        Gradient of the loss with respect to y.
+    y : array_like, shape of `dout`
+        What `tanh` returned.
+    out : ndarray, optional
+        Receives the result and is returned; of its shape and dtype, C-contiguous, writeable; may be `dout` or `y`
+        itself.
+
+    Returns
+    -------
+    dx : ndarray, shape of `dout`, promoted dtype of both
+
+    Raises
+    ------
+    TypeError
+        An argument is not of real numbers; `out` is no array or has another dtype.
+    ValueError
+        The shapes differ; `out` cannot take the result, or overlaps an argument in part.
+
+    See Also
+    --------
+    tanh
+
+    References
+    ----------
+    "Deep Learning from Scratch 2", section 5.3.
+
+    Examples
+    --------
+    >>> from fastnn import ops
+    >>> ops.tanh_backward([1.0, 1.0, 2.0], [0.0, 0.5, 0.5])
+    array([1.  , 0.75, 1.5 ])
+    """
+    dout, y = arguments.numeric("dout", dout), arguments.numeric("y", y)
+    arguments.same_shape("dout", dout, "y", y)
+    with np.errstate(all="ignore"):
+        numbers = as_numbers(y)
+        dx = dout * (1 - numbers * numbers)
+    return result(dx, out, dout, y)

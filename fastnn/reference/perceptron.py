@@ -10,7 +10,7 @@ import numpy.typing as npt
 from fastnn import arguments
 from fastnn.arguments import EPS, Array
 from fastnn.reference.affine import affine, affine_backward
-from fastnn.reference.elementwise import relu, relu_backward, sigmoid, sigmoid_backward
+from fastnn.reference.elementwise import relu, relu_backward, sigmoid, sigmoid_backward, tanh, tanh_backward
 from fastnn.reference.losses import (
     mean_squared_error,
     mean_squared_error_backward,
@@ -30,6 +30,7 @@ def _sigmoid_loss(y: Array, t: Array, eps: float) -> tuple[Any, Array]:
 _ACTIVATIONS: dict[str, tuple[Callable[..., Array], Callable[..., Array]]] = {
     "relu": (relu, lambda dh, h: relu_backward(dh, h <= 0)),
     "sigmoid": (sigmoid, sigmoid_backward),
+    "tanh": (tanh, tanh_backward),
 }
 _LOSSES: dict[str, Callable[..., tuple[Any, Array]]] = {
     "softmax": lambda y, t, eps: softmax_cross_entropy_and_grad(y, t, eps=eps),
@@ -65,7 +66,7 @@ def mlp_gradient(
         As for the loss.
     *params : array_like
         ``W_1, b_1, W_2, b_2, ...``: W_i of shape (M_(i-1), M_i), b_i of shape (M_i,).
-    activation : {"relu", "sigmoid"}, optional
+    activation : {"relu", "sigmoid", "tanh"}, optional
     loss : {"softmax", "sigmoid", "identity"}, optional
         `softmax_cross_entropy`, `sigmoid_cross_entropy` or `mean_squared_error`.
     eps : float, optional

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint8_t
 
-from fastnn._kernels.vmath cimport real, sigmoid as sigmoid_of
+from fastnn._kernels.vmath cimport real, sigmoid as sigmoid_of, tanh as tanh_of
 
 
 cdef inline void relu(const real* x, real* y, Py_ssize_t n) noexcept nogil:
@@ -41,3 +41,17 @@ cdef inline void sigmoid_backward(const real* dout, const real* y, real* dx, Py_
     cdef Py_ssize_t i
     for i in range(n):
         dx[i] = dout[i] * (<real> 1 - y[i]) * y[i]
+
+
+cdef inline void tanh(const real* x, real* y, Py_ssize_t n) noexcept nogil:
+    """IN x (n,), OUT y (n,), in place allowed."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        y[i] = tanh_of(x[i])
+
+
+cdef inline void tanh_backward(const real* dout, const real* y, real* dx, Py_ssize_t n) noexcept nogil:
+    """IN dout, y (n,), OUT dx (n,), in place allowed."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        dx[i] = dout[i] * (<real> 1 - y[i] * y[i])
