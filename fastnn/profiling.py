@@ -8,13 +8,14 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import isfunction
 from sys import _getframe
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
-from fastnn import fallback, ops
+from fastnn import fallback, ops, reference
 from fastnn.backends import active, config, name_of, use, use_backend
 from fastnn.backends import backends as usable_backends
 from fastnn.reports import Line, Report, Run, text_table
@@ -22,6 +23,7 @@ from fastnn.reports import Line, Report, Run, text_table
 __all__ = ["Comparison", "OpTime", "Profile", "compare", "profile"]
 
 _FASTNN = os.path.join(os.path.dirname(__file__), "")
+_OPS = [name for name, value in vars(reference).items() if isfunction(value)]
 
 
 @dataclass(slots=True)
@@ -58,15 +60,13 @@ class Profile:
     """
 
     def __init__(self, backend: Any) -> None:
-        from fastnn.optable import OPS  # which an import of fastnn should not wait for
-
         self.compiled_for = name_of(backend)
         self.seconds = 0.0
         # By op, then by the code that called it and the shape of the first argument.  It takes long to hash code, not
         # to hash its address, which stays its own as long as it is kept.
-        self._times: dict[str, dict[tuple[int, Any], tuple[Any, OpTime]]] = {name: {} for name in OPS}
+        self._times: dict[str, dict[tuple[int, Any], tuple[Any, OpTime]]] = {name: {} for name in _OPS}
         self._fell_back = ""
-        for name in OPS:
+        for name in _OPS:
             setattr(self, name, self._timed(name, getattr(backend, name)))
 
     def _timed(self, name: str, op: Callable[..., Any]) -> Callable[..., Any]:
@@ -101,7 +101,7 @@ class Profile:
 
     @property
     def times(self) -> dict[str, OpTime]:
-        """By op, in the order of the op table, those that were called."""
+        """By op, those that were called."""
         return {
             name: OpTime(
                 sum(time.calls for _, time in times.values()),

@@ -19,7 +19,7 @@ def test_it_counts_and_times_each_op(backend):
             ops.relu(np.ones((4, 4)))
         ops.bias_grad(np.ones((2, 2)))
     assert active() is before
-    assert list(recorder.times) == ["relu", "bias_grad"]
+    assert set(recorder.times) == {"relu", "bias_grad"}
     assert recorder.times["relu"].calls == 3 and recorder.times["relu"].seconds > 0
     ops.relu(np.ones(3))
     assert recorder.times["relu"].calls == 3
