@@ -267,7 +267,8 @@ Relu().forward(np.ones(3))
 # ---------------------------------------------------------------- the command
 
 
-def test_the_command_writes_its_reports(tmp_path, capfd):
+def test_the_command_writes_its_reports(tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")  # long times fold names in a narrow table
     name = "&amp.py" if sys.platform == "win32" else "<b>&amp.py"
     path = script(tmp_path, training(2), name)
     files = [str(tmp_path / name) for name in ("report.json", "report.html")]
