@@ -244,7 +244,7 @@ def _descent(network: MLP, arguments: argparse.Namespace, x: Any, t: Any) -> Ite
     params, grads = network.params, network.grads
     for _ in range(arguments.epochs):
         for x_batch, t_batch in mini_batches(x, t, arguments.batch, rng):
-            loss = network.loss(x_batch, t_batch, train_flg=True)
+            loss = network.loss(x_batch, t_batch)
             dout = network.loss_layer.backward()
             for layer in reversed(network.layers):
                 dout = layer.backward(dout)

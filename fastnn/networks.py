@@ -54,9 +54,9 @@ class Sequential(HasMode):
         What the parameters are called in files and tables: the layers' own names, ``W1, b1, W2, ...``, with numbers
         that count the layers which share a name.
     training : bool
-        The mode, which is handed to all layers where it is set.  Whatever it is, `predict`, `loss` and `accuracy` ask
-        in evaluation mode, and `gradient`, `loss_and_gradient` and `numerical_gradient` are of training mode; none of
-        them changes it.
+        The mode, which is handed to all layers where it is set.  Whatever it is, `predict` and `accuracy` ask in
+        evaluation mode, and `gradient`, `loss_and_gradient` and `numerical_gradient` are of training mode; none of them
+        changes it.
 
     Examples
     --------
@@ -144,8 +144,18 @@ class Sequential(HasMode):
                 y = (layer if train_flg else in_mode(layer, False)).forward(y)
         return y
 
-    def loss(self, x: npt.ArrayLike, t: npt.ArrayLike, train_flg: bool = False) -> Any:
-        """The loss on a batch; in the mode that `train_flg` says, as for `predict`."""
+    def loss(self, x: npt.ArrayLike, t: npt.ArrayLike, train_flg: bool | None = None) -> Any:
+        """
+        The loss on a batch.
+
+        Parameters
+        ----------
+        x, t : array_like
+        train_flg : bool, optional
+            The mode, as for `predict`; if not given, the one that the network is in, so that `backward` of its layers
+            can follow in training mode.
+        """
+        train_flg = self.training if train_flg is None else train_flg
         y = self.predict(x, train_flg)
         layer, told = self._last
         if told:

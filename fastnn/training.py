@@ -267,7 +267,7 @@ class Trainer:
         """Add an evaluation of the network as it is to `evaluations`."""
         classes = hasattr(self.network.loss_layer, "accuracy")
         accuracies = [self.network.accuracy(*part) if classes else float("nan") for part in (train, test)]
-        loss = float(self.network.loss(*test))
+        loss = float(self.network.loss(*test, train_flg=False))
         self.evaluations.append(Evaluation(len(self.losses), accuracies[0], loss, accuracies[1]))
         return self.evaluations[-1]
 

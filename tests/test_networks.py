@@ -925,7 +925,8 @@ def test_a_network_asks_in_evaluation_mode_and_trains_in_training_mode(rng, laye
         assert network.training is training and affine.training is training and network.loss_layer.training is training
         for told in ((), (False,)):
             np.testing.assert_allclose(network.predict(x, *told), y)
-            assert network.loss(x, t, *told) == pytest.approx(plain.loss(x, t))
+        assert network.loss(x, t, False) == pytest.approx(plain.loss(x, t))
+        assert network.loss(x, t) == pytest.approx((twice if training else plain).loss(x, t))
         assert network.accuracy(x, t) == plain.accuracy(x, t)
         assert network.loss_and_gradient(x, t)[0] == pytest.approx(twice.loss(x, t))
         np.testing.assert_allclose(network.gradient(x, t)[0], 2 * twice.gradient(x, t)[0])
@@ -958,7 +959,7 @@ def test_asking_leaves_what_training_has_kept(rng):
     expected = network.loss_layer.backward()
     kept = [dict(vars(layer)) for layer in (*network.layers, network.loss_layer)]
     network.predict(-x)
-    network.loss(-x, t)
+    network.loss(-x, t, train_flg=False)
     network.accuracy(-x, t)
     network.numerical_gradient(-x, t)
     for layer, before in zip((*network.layers, network.loss_layer), kept, strict=True):
@@ -966,11 +967,13 @@ def test_asking_leaves_what_training_has_kept(rng):
     np.testing.assert_array_equal(network.loss_layer.backward(), expected)
 
 
-def test_a_loss_without_train_flg_is_no_forward_to_follow(rng):
+def test_a_loss_is_of_the_networks_own_mode(rng):
     network, x, t = in_two_modes(rng, Relu)
-    network.loss(x, t)
+    network.eval().loss(x, t)
     with pytest.raises(RuntimeError, match="before forward in training mode"):
         network.loss_layer.backward()
+    network.train().loss(x, t)
+    network.loss_layer.backward()
 
 
 def test_layers_of_a_network_in_evaluation_mode_make_another_in_that_mode(rng):
