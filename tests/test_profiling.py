@@ -31,7 +31,7 @@ def test_calls_that_raise_are_counted_too():
     assert recorder.times["relu"].calls == 1
 
 
-def test_it_shows_what_the_kernels_hand_over(kernels, rng):
+def test_it_shows_where_the_kernels_fall_back(kernels, rng):
     with fastnn.use_backend(kernels.compiled_for), fastnn.profile() as recorder:
         ops.relu(np.ones(4))
         ops.relu(np.ones(4, np.float16))

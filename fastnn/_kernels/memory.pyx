@@ -240,19 +240,6 @@ cdef cnp.ndarray large(int ndim, cnp.npy_intp* shape, int type_num):
         PyDataMem_SetHandler(before)
 
 
-def copy(x):
-    """A C-contiguous copy of an array, in memory from the cache if it is large; of a scalar, which is final, itself."""
-    if not isinstance(x, cnp.ndarray):
-        return x
-    if cnp.PyArray_NBYTES(x) < LARGE:
-        return cnp.PyArray_NewCopy(x, cnp.NPY_CORDER)
-    before = PyDataMem_SetHandler(capsule)
-    try:
-        return cnp.PyArray_NewCopy(x, cnp.NPY_CORDER)
-    finally:
-        PyDataMem_SetHandler(before)
-
-
 def _after_fork():
     # Another thread may have held the lock when the process forked.
     global lock
