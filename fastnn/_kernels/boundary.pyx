@@ -8,13 +8,12 @@
     and exact arrays, since their conversion may run the caller's code.
 (D) An op is an `Op`: its kernel in float32 and in float64.  `run` alone chooses between them, and how the work is done:
     little in one chunk under the GIL; LONG tasks without it; still larger ones in chunks, by several threads.
-(E) What is compiled for each instruction set are the families, which hold loops and what calls them; this module is
-    compiled once.
+(E) The families, which hold loops and what calls them, are compiled for each instruction set, this module once.
 
 Rejected: one module for each instruction set, put together from the families by `include`.  From a changed loop to a
-running test it took 22 s on two processors, since the whole is compiled again, where now a family takes 5 to 12.  It was
-better in what matters less: 45 s of processor time to build all from nothing, now 60; a wheel of 0.94 MB, now 1.40; an
-import that is 3 ms shorter.  A call takes the same time.
+running test it took 22 s on two processors, since the whole is compiled again; now it takes 5 to 12.  It was better in
+what matters less: 45 s of processor time to build all from nothing, now 60; a wheel of 0.94 MB, now 1.40; an import
+that is 3 ms shorter.  A call takes the same time.
 """
 
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
