@@ -73,6 +73,10 @@ def figure(record_property):
     return lambda text: record_property("figure", text)
 
 
+def pytest_addoption(parser):
+    parser.addoption("--figures", action="store_true", help="print what the tests have measured, at the end")
+
+
 def pytest_collection_modifyitems(items):
     missing = [name for name in DEMO if find_spec(name) is None]
     for item in items:
@@ -81,6 +85,8 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_terminal_summary(terminalreporter):
+    if not terminalreporter.config.getoption("figures"):
+        return
     reports = [r for kind in ("passed", "failed") for r in terminalreporter.getreports(kind)]
     for text in [text for report in reports for name, text in report.user_properties if name == "figure"]:
         terminalreporter.write_line(f"figure: {text}")
