@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 import tempfile
-from math import prod
 from pathlib import Path
 
 from bench.environment import limit_threads
@@ -24,15 +23,12 @@ if __name__ == "__main__":
     options = parser.parse_args()
     limit_threads(options.threads)
 
-import numpy as np  # noqa: E402
 from rich.console import Console  # noqa: E402
 from rich.progress import Progress  # noqa: E402
 
 import fastnn  # noqa: E402
-from bench import accuracy, layers, limits, measure, peers, report, steps, training  # noqa: E402
-from fastnn import ops  # noqa: E402
+from bench import accuracy, layers, limits, measure, ops, peers, report, training  # noqa: E402
 from fastnn.backends import config  # noqa: E402
-from fastnn.optable import OPS  # noqa: E402
 
 SHAPES = [(1, 10), (100, 10), (100, 50), (256, 1024), (4096, 1024), (16384, 1024), (65536, 10), (64, 50257)]
 LAYER_SHAPES = [(1, 10), (100, 50), (256, 1024), (4096, 1024), (65536, 10)]
@@ -40,20 +36,6 @@ QUICK = [(1, 10), (100, 50), (256, 1024), (65536, 10)]
 QUICK_LAYERS = [(1, 10), (256, 1024)]
 THREADED = [(1024, 1024), (4096, 1024), (131072, 10)]
 DTYPES = ["float32", "float64"]
-# softmax_cross_entropy gives its peers' losses with another eps or none: they are equal to 1e-7, not to rounding.
-# Matrix products are every library's BLAS, and almost all of the ops that are made of them: these are timed as layers
-# and as training steps.
-TIMED = [name for name, op in OPS.items() if not op.products]
-
-
-def calls_of_op(op, dtype, shape, available):
-    if op in steps.STEPS:
-        return steps.calls(op, dtype, shape, available)
-    args = OPS[op].example(np.random.default_rng(prod(shape)), shape, dtype)
-    function = getattr(ops, op)
-    calls = {"fastnn": lambda: function(*args)}
-    calls |= {name: call for name, peer in available.items() if (call := peer(op, args)) is not None}
-    return calls
 
 
 def with_one_thread(call):
@@ -71,18 +53,19 @@ def measured(calls, name, dtype, shape, pace):
     expected = calls["fastnn"]()
     for peer, call in calls.items():
         if peer != "fastnn":  # a step in place changes its arrays: each makes one before it is compared
-            measure.assert_equal(call(), expected, np.dtype(dtype), f"{name} {dtype} {shape}: {peer}")
+            measure.assert_equal(call(), expected, dtype, f"{name} {dtype} {shape}: {peer}")
     if fastnn.get_num_threads() > 1:
         calls["fastnn, 1 thread"] = with_one_thread(calls["fastnn"])
     return {"op": name, "dtype": dtype, "shape": shape, "seconds": measure.times(calls, **pace)}
 
 
-def all_cells(names, dtypes, shapes, calls_of, available, pace, progress):
-    todo = [(name, dtype, shape) for name in names for dtype in dtypes for shape in shapes]
+def all_cells(kind, names, dtypes, shapes, available, pace, progress):
+    """Of `ops` or `layers`."""
+    todo = [(n, dtype, shape) for n in names for dtype in dtypes for shape in ops.shapes(kind.op_of(n), shapes)]
     task = progress.add_task("", total=len(todo))
     for name, dtype, shape in todo:
         progress.update(task, description=f"{name} {dtype} {shape}")
-        yield measured(calls_of(name, dtype, shape, available), name, dtype, shape, pace)
+        yield measured(kind.calls(name, dtype, shape, available), name, dtype, shape, pace)
         progress.advance(task)
 
 
@@ -104,7 +87,7 @@ def show_cells(console, rows, names, title):
 def main(options):
     console = Console(width=None if sys.stdout.isatty() else 150)
     available, versions, missing = peers.available()
-    several, chosen = options.threads > 1, options.op or TIMED
+    several, chosen = options.threads > 1, options.op or ops.TIMED
     if several:
         available = {name: peer for name, peer in available.items() if name == "PyTorch"}
     header = config() | {"peers": versions, "not installed": missing}
@@ -114,20 +97,11 @@ def main(options):
     figures = {"version": 2, "header": header}
     shapes = THREADED if several else QUICK if options.quick else SHAPES
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        rows = list(all_cells(chosen, DTYPES, shapes, calls_of_op, available, pace, progress))
+        rows = list(all_cells(ops, chosen, DTYPES, shapes, available, pace, progress))
         figures |= {"ops": rows, "summary": report.summary(rows)}
         if not several and not options.op:
-            figures["layers"] = list(
-                all_cells(
-                    layers.LAYERS,
-                    ["float32"] if options.quick else DTYPES,
-                    QUICK_LAYERS if options.quick else LAYER_SHAPES,
-                    layers.calls,
-                    available,
-                    pace,
-                    progress,
-                )
-            )
+            dtypes, shapes = (["float32"], QUICK_LAYERS) if options.quick else (DTYPES, LAYER_SHAPES)
+            figures["layers"] = list(all_cells(layers, layers.LAYERS, dtypes, shapes, available, pace, progress))
             figures["training"] = list(progress.track(training.rows(available, pace), description="training"))
             figures["limits"] = list(training.figures(figures["training"]))
             figures["limits"] += progress.track(limits.all_of(available, pace), description="limits")

@@ -2,13 +2,16 @@
 
 import multiprocessing
 import sys
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
 import fastnn
-from bench import layers, measure, numpy_layers
-from fastnn import ops
+from bench import layers, measure, numpy_layers, ops
+from fastnn.backends import active, use
+from fastnn.optable import OPS
 
 BEYOND_THE_CACHES = (16384, 1024)
 STEPS, BATCH = 10, 8192
@@ -25,10 +28,10 @@ def bandwidth(dtype, pace):
     out, mask = np.zeros_like(x), x < 0
     moved = {  # bytes read and written
         "copy": (lambda: np.copyto(out, x), 2 * x.nbytes),
-        "relu": (lambda: ops.relu(x, out=out), 2 * x.nbytes),
-        "relu_backward": (lambda: ops.relu_backward(x, mask, out=out), 2 * x.nbytes + mask.nbytes),
-        "sigmoid_backward": (lambda: ops.sigmoid_backward(x, y, out=out), 3 * x.nbytes),
-        "bias_grad": (lambda: ops.bias_grad(x), x.nbytes),
+        "relu": (lambda: fastnn.ops.relu(x, out=out), 2 * x.nbytes),
+        "relu_backward": (lambda: fastnn.ops.relu_backward(x, mask, out=out), 2 * x.nbytes + mask.nbytes),
+        "sigmoid_backward": (lambda: fastnn.ops.sigmoid_backward(x, y, out=out), 3 * x.nbytes),
+        "bias_grad": (lambda: fastnn.ops.bias_grad(x), x.nbytes),
     }
     seconds = measure.times({name: call for name, (call, _) in moved.items()}, **pace)
     speed = {name: moved[name][1] / seconds[name] for name in moved}
@@ -38,11 +41,8 @@ def bandwidth(dtype, pace):
 
 
 def small_calls(peers, pace):
-    x = np.linspace(-1, 1, 10, dtype=np.float32)[np.newaxis]
-    calls = {"fastnn": lambda: ops.relu(x)}
-    if "PyTorch" in peers:
-        calls["PyTorch"] = peers["PyTorch"]("relu", (x,))
-    seconds = measure.times(calls, **pace)
+    beside = {name: module for name, module in peers.items() if name == "PyTorch"}
+    seconds = measure.times(ops.calls("relu", "float32", (1, 10), beside), **pace)
     ours = 1e6 * seconds["fastnn"]
     yield figure("relu (1, 10), whole call", ours, "us", "<= 0.35", ours <= 0.35)
     if "PyTorch" in seconds:
@@ -50,26 +50,31 @@ def small_calls(peers, pace):
         yield figure("relu (1, 10), PyTorch's call over ours", ratio, "", ">= 4", ratio >= 4)
 
 
-def kernels_of(name, x, dout, t, params):
-    """The ops that a layer's forward and backward are made of."""
-    kernels = fastnn.ops.process.backend
-    if name == "Relu":
-        return lambda: kernels.relu_backward(dout, kernels.relu_with_mask(x)[1])
-    if name == "Sigmoid":
-        return lambda: kernels.sigmoid_backward(dout, kernels.sigmoid(x))
-    if name == "Softmax":
-        return lambda: kernels.softmax_backward(dout, kernels.softmax(x))
-    if name == "SoftmaxWithLoss":
-        return lambda: kernels.softmax_cross_entropy_backward(kernels.softmax_cross_entropy(x, t)[1], t)
-    W, b = params
-    return lambda: (kernels.affine(x, W, b), kernels.affine_backward(dout, x, W))
+def kernels_of(call):
+    """The kernels that a call comes to, with their arguments, in one function."""
+    kernels, found = active(), []
+
+    def recorded(kernel):
+        def record(*args, **kwargs):
+            found.append(partial(kernel, *args, **kwargs))
+            return found[-1]()
+
+        return record
+
+    with use(SimpleNamespace(**{name: recorded(getattr(kernels, name)) for name in OPS})):
+        call()
+
+    def alone():
+        for kernel in found:
+            kernel()
+
+    return alone
 
 
 def layer_overhead(pace):
     for name in layers.LAYERS:
-        args = layers.arguments(name, np.float32, (1, 10))
-        calls = {"layer": layers.calls(name, np.float32, (1, 10), ())["fastnn"], "kernels": kernels_of(name, *args)}
-        seconds = measure.times(calls, **pace)
+        layer = layers.calls(name, "float32", (1, 10), {})["fastnn"]
+        seconds = measure.times({"layer": layer, "kernels": kernels_of(layer)}, **pace)
         more = 1e6 * (seconds["layer"] - seconds["kernels"])
         yield figure(f"{name} (1, 10), forward and backward over its kernels", more, "us", "<= 0.5", more <= 0.5)
 
@@ -80,20 +85,9 @@ def network(module):
     x, t = rng.standard_normal((BATCH, 64)).astype(np.float32), rng.integers(0, 10, BATCH)
     sizes = [(64, 1024), (1024, 64), (64, 1024), (1024, 10)]
     params = [((0.05 * rng.standard_normal(s)).astype(np.float32), np.zeros(s[1], np.float32)) for s in sizes]
-    affines = [module.Affine(W, b) for W, b in params]
-    chain = [affines[0], module.Relu(), affines[1], module.Relu(), affines[2], module.Sigmoid(), affines[3]]
-    last = module.SoftmaxWithLoss()
-
-    def step():
-        y = x
-        for layer in chain:
-            y = layer.forward(y)
-        last.forward(y, t)
-        dout = last.backward()
-        for layer in reversed(chain):
-            dout = layer.backward(dout)
-
-    return step
+    first, second, third, fourth = (module.Affine(W, b) for W, b in params)
+    chain = [first, module.Relu(), second, module.Relu(), third, module.Sigmoid(), fourth]
+    return partial(numpy_layers.forward_backward, chain, module.SoftmaxWithLoss(), x, t)
 
 
 def _peak_so_far():

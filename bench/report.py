@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from rich.table import Table
 
+from bench.peers import LIBRARIES
+
 PAGE = Path(__file__).with_name("README.md")  # every op and layer
 README = Path(__file__).parents[1] / "README.md"  # ten rows: layers, optimizers, and ops that others compute faster
 README_SHAPE = (256, 1024)
@@ -21,7 +23,7 @@ README_ROWS = [
     ("bias_grad", "float64"),
     ("sigmoid_cross_entropy", "float64"),
 ]
-COLOURS = {"NumPy layers": "C7", "PyTorch": "C1", "JAX": "C0", "Numba": "C2", "Thinc": "C4"}
+COLOURS = {name: f"C{i}" for i, name in enumerate(LIBRARIES)}
 
 
 def geometric_mean(values):

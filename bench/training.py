@@ -2,9 +2,11 @@
 
 import numpy as np
 
+import fastnn
 from bench import measure, numpy_layers
 from bench.limits import figure
-from fastnn import MLP, SGD, Affine, IdentityWithLoss, Relu, SoftmaxWithLoss, Trainer
+from fastnn import MLP, SGD, Trainer
+from fastnn.networks import LOSSES
 
 LR = 1e-15  # so small that the network stays as it is, however often it is timed
 # Sizes, batch, loss; then what is aimed at: the layers' speed over NumPy's by dtype, the Trainer's over NumPy's and
@@ -24,23 +26,22 @@ def parameters(sizes, dtype):
     ]
 
 
-class NumpyIdentityWithLoss:
-    def forward(self, x, t):
-        self.difference = x - t
-        return 0.5 * np.mean(self.difference**2)
+def batch_of(sizes, batch, loss, dtype):
+    """x and t."""
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((batch, sizes[0])).astype(dtype)
+    if loss == "softmax":
+        return x, rng.integers(0, sizes[-1], batch)
+    return x, rng.standard_normal((batch, sizes[-1])).astype(dtype)
 
-    def backward(self):
-        return self.difference / self.difference.size
 
-
-def by_hand(affine, relu, loss, Ws, bs, x, t):
+def by_hand(module, loss, Ws, bs, x, t):
     """A step as the books' scripts make it; gives the gradient of the first bias, on which all else has a part."""
-    first, second = (affine(W, b) for W, b in zip(Ws, bs, strict=True))
-    between, last = relu(), loss()
+    first, second = (module.Affine(W, b) for W, b in zip(Ws, bs, strict=True))
+    chain, last = [first, module.Relu(), second], getattr(module, LOSSES[loss].__name__)()
 
     def step():
-        last.forward(second.forward(between.forward(first.forward(x))), t)
-        first.backward(between.backward(second.backward(last.backward())))
+        numpy_layers.forward_backward(chain, last, x, t)
         for layer in (first, second):
             layer.W -= LR * layer.dW
             layer.b -= LR * layer.db
@@ -106,27 +107,19 @@ def rows(peers, pace):
     """Seconds a step by contender, for each case and dtype."""
     for sizes, batch, loss, *_ in CASES:
         for dtype in ("float32", "float64"):
-            rng = np.random.default_rng(1)
-            x = rng.standard_normal((batch, sizes[0])).astype(dtype)
-            if loss == "softmax":
-                t, last = rng.integers(0, sizes[-1], batch), (SoftmaxWithLoss, numpy_layers.SoftmaxWithLoss)
-            else:
-                t, last = (
-                    rng.standard_normal((batch, sizes[-1])).astype(dtype),
-                    (IdentityWithLoss, NumpyIdentityWithLoss),
-                )
+            x, t = batch_of(sizes, batch, loss, dtype)
             made = [parameters(sizes, dtype) for _ in range(4)]
             calls = {
-                "layers": by_hand(Affine, Relu, last[0], *made[0], x, t),
+                "layers": by_hand(fastnn, loss, *made[0], x, t),
                 "Trainer": by_trainer(sizes, loss, *made[1], x, t),
-                "NumPy layers": by_hand(numpy_layers.Affine, numpy_layers.Relu, last[1], *made[2], x, t),
+                "NumPy layers": by_hand(numpy_layers, loss, *made[2], x, t),
             }
             if "PyTorch" in peers:
                 calls["PyTorch"] = by_torch(sizes, loss, *made[3], x, t)
             what = f"{'-'.join(map(str, sizes))}, batch {batch}, {dtype}"
             expected = calls["NumPy layers"]()
             for name, call in calls.items():
-                measure.assert_equal(call(), expected, np.dtype(dtype), f"{what}: {name}")
+                measure.assert_equal(call(), expected, dtype, f"{what}: {name}")
             calls["products"] = products(made[0][0], x)
             yield {"what": what, "seconds": measure.times(calls, **pace)}
 

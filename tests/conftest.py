@@ -1,6 +1,7 @@
 import gc
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import fastnn
 from fastnn import backends as usable_backends
 from fastnn.backends import load
 
+sys.path.append(str(Path(__file__).parents[1]))  # for bench; at the end, so that fastnn is the installed one
 SLOW = [HealthCheck.too_slow]  # which a busy machine is
 COMPILED = [name for name in usable_backends() if name != "reference"]
 # For tests that hold every backend against one computation of the reference's.
