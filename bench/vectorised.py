@@ -52,7 +52,9 @@ def origins(c_file):
 def build():
     """The build's output, vectoriser's report included."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "setup.py", "build_ext", "--force", "--build-lib", folder, "--build-temp", folder]
+        # One compiler at a time: the reports of several would run into each other.
+        options = ["--force", "--parallel", "1", "--build-lib", folder, "--build-temp", folder]
+        command = [sys.executable, "setup.py", "build_ext", *options]
         environment = os.environ | {"CFLAGS": "-fopt-info-vec-optimized"}
         run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if run.returncode:

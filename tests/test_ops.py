@@ -34,11 +34,22 @@ def shifted_by_one(array):
     return memory[1:].reshape(array.shape)
 
 
-def assert_agree(op, result, expected, floors, what=""):
+def where_they_differ(result, expected, args):
+    """Where most, with the numbers of arguments of that shape."""
+    a, b = np.asarray(result, np.float64), np.asarray(expected, np.float64)
+    distance = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0, np.nan_to_num(np.abs(a - b), nan=np.inf))
+    place = np.unravel_index(np.argmax(distance), a.shape)
+    given = [repr(x[place]) for x in args if np.shape(x) == a.shape]
+    return f"{result[place]!r} instead of {expected[place]!r} at {[*map(int, place)]}, of {', '.join(given)}"
+
+
+def assert_agree(op, result, expected, floors, what="", args=()):
     """`result` keeps what the op table promises beside the reference's `expected`."""
     apart = op.apart(result, expected, floors)
     message = f"{op.name}, {what}: {', '.join(f'{d:.2f}' for d in apart)} ULP off, {op.ulp} are promised"
-    assert np.less_equal(apart, op.ulp).all(), message
+    if not np.less_equal(apart, op.ulp).all():
+        pairs = zip(as_tuple(result), as_tuple(expected), strict=True)
+        pytest.fail("\n".join([message, *(where_they_differ(a, b, args) for a, b in pairs if np.size(a))]))
     assert [type(r) for r in as_tuple(result)] == [type(r) for r in as_tuple(expected)], message
 
 
@@ -46,7 +57,7 @@ def check(op, args, what="", **kwargs):
     """Every compiled backend agrees with the reference."""
     expected, floors = run(reference, op, args, **kwargs), op.floors(*args, **kwargs)
     for name, kernels in KERNELS.items():
-        assert_agree(op, run(kernels, op, args, **kwargs), expected, floors, f"{name}, {what}")
+        assert_agree(op, run(kernels, op, args, **kwargs), expected, floors, f"{name} {what}", args)
 
 
 @every_op
@@ -56,8 +67,8 @@ def test_agrees_with_the_reference(rng, op, dtype):
         args = op.example(rng, shape, dtype)
         expected, floors, moved = run(reference, op, args), op.floors(*args), [shifted_by_one(a) for a in args]
         for name, kernels in KERNELS.items():
-            assert_agree(op, run(kernels, op, args), expected, floors, f"{name}, {shape}")
-            assert_agree(op, run(kernels, op, moved), expected, floors, f"{name}, {shape}, unaligned to vectors")
+            assert_agree(op, run(kernels, op, args), expected, floors, f"{name}, {shape}", args)
+            assert_agree(op, run(kernels, op, moved), expected, floors, f"{name}, {shape}, unaligned to vectors", args)
 
 
 @every_op
