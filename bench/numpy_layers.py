@@ -101,10 +101,10 @@ class SoftmaxWithLoss:
     def backward(self, dout=1):
         batch_size = self.t.shape[0]
         if self.t.size == self.y.size:
-            return (self.y - self.t) * dout / batch_size
+            return (self.y - self.t) / batch_size
         dx = self.y.copy()
         dx[np.arange(batch_size), self.t] -= 1
-        return dx * dout / batch_size
+        return dx / batch_size  # dout is 1, as in volume 1
 
 
 class SigmoidWithLoss:

@@ -6,6 +6,7 @@ import sys
 import textwrap
 import types
 
+import books
 import numpy as np
 import pytest
 
@@ -13,126 +14,27 @@ import fastnn
 from fastnn import dropin, functions, layers, optimizers, trials
 from fastnn.trials.base import difference
 
-FUNCTIONS = """
-    import numpy as np
+FUNCTIONS = (
+    books.FUNCTIONS
+    + """
+def mean_squared_error(y, t):  # no mean
+    return 0.5 * np.sum((y - t) ** 2)
 
-    def sigmoid(x):
-        return 1 / (1 + np.exp(-x))
 
-    def softmax(x):
-        x = x - np.max(x, axis=-1, keepdims=True)
-        return np.exp(x) / np.sum(np.exp(x), axis=-1, keepdims=True)
-
-    def cross_entropy_error(y, t):
-        if y.ndim == 1:
-            y, t = y[np.newaxis], t.reshape(1, -1)
-        if t.size == y.size:
-            t = t.argmax(axis=1)
-        return -np.sum(np.log(y[np.arange(len(y)), t] + 1e-7)) / len(y)
-
-    def mean_squared_error(y, t):  # no mean
-        return 0.5 * np.sum((y - t) ** 2)
-
-    def relu_grad(x):  # 1 at 0
-        return (x >= 0) * 1.0
+def relu_grad(x):  # 1 at 0
+    return (x >= 0) * 1.0
 """
+)
+OF_THEIRS = "from shared.functions import *\n\n"
+LAYERS_1 = (
+    books.VOLUME_1
+    + """
 
-LAYERS_1 = """
-    import numpy as np
-    from shared.functions import *
-
-    class Relu:
-        def __init__(self):
-            self.mask = None
-
-        def forward(self, x):
-            self.mask = x <= 0
-            out = x.copy()
-            out[self.mask] = 0
-            return out
-
-        def backward(self, dout):
-            dout[self.mask] = 0
-            return dout
-
-    class Affine:
-        def __init__(self, W, b):
-            self.W, self.b = W, b
-            self.dW = self.db = None
-
-        def forward(self, x):
-            self.shape = x.shape
-            self.x = x.reshape(len(x), -1)
-            return self.x @ self.W + self.b
-
-        def backward(self, dout):
-            self.dW, self.db = self.x.T @ dout, dout.sum(axis=0)
-            return (dout @ self.W.T).reshape(self.shape)
-
-    class SoftmaxWithLoss:
-        def forward(self, x, t):
-            self.t, self.y = t, softmax(x)
-            return cross_entropy_error(self.y, t)
-
-        def backward(self, dout=1):
-            if self.t.size == self.y.size:
-                return (self.y - self.t) / len(self.t)
-            dx = self.y.copy()
-            dx[np.arange(len(self.t)), self.t] -= 1
-            return dx / len(self.t)
-
-    class Dropout:
-        def forward(self, x):
-            return x
+class Dropout:
+    def forward(self, x):
+        return x
 """
-
-LAYERS_2 = """
-    import numpy as np
-    from shared.functions import sigmoid, softmax, cross_entropy_error
-
-    class Affine:
-        def __init__(self, W, b):
-            self.params = [W, b]
-            self.grads = [np.zeros_like(W), np.zeros_like(b)]
-
-        def forward(self, x):
-            W, b = self.params
-            self.x = x
-            return np.dot(x, W) + b
-
-        def backward(self, dout):
-            W, b = self.params
-            rows, drows = self.x.reshape(-1, W.shape[0]), dout.reshape(-1, W.shape[1])
-            self.grads[0][...] = np.dot(rows.T, drows)
-            self.grads[1][...] = np.sum(drows, axis=0)
-            return np.dot(dout, W.T)
-
-    class Sigmoid:
-        def __init__(self):
-            self.params, self.grads = [], []
-
-        def forward(self, x):
-            self.out = sigmoid(x)
-            return self.out
-
-        def backward(self, dout):
-            return dout * (1.0 - self.out) * self.out
-
-    class SoftmaxWithLoss:
-        def __init__(self):
-            self.params, self.grads = [], []
-
-        def forward(self, x, t):
-            self.t, self.y = t, softmax(x)
-            if self.t.size == self.y.size:
-                self.t = self.t.argmax(axis=1)
-            return cross_entropy_error(self.y, self.t)
-
-        def backward(self, dout=1):
-            dx = self.y.copy()
-            dx[np.arange(len(self.t)), self.t] -= 1
-            return dx * dout / len(self.t)
-"""
+)
 
 OPTIMIZER = """
     class SGD:
@@ -274,8 +176,8 @@ def folder(tmp_path):
     files = {
         "shared/__init__.py": "",
         "shared/functions.py": FUNCTIONS,
-        "shared/layers.py": LAYERS_1,
-        "shared/layers2.py": LAYERS_2,
+        "shared/layers.py": OF_THEIRS + LAYERS_1,
+        "shared/layers2.py": OF_THEIRS + books.VOLUME_2,
         "shared/optimizer.py": OPTIMIZER,
         "volume1.py": TRAINING_1,
         "volume2.py": TRAINING_2,
@@ -394,8 +296,7 @@ def test_a_missing_script_is_said(tmp_path):
 @pytest.fixture
 def module():
     made = types.ModuleType("somebodys")
-    exec(textwrap.dedent(FUNCTIONS), made.__dict__)
-    exec(textwrap.dedent(LAYERS_1).replace("from shared.functions import *", ""), made.__dict__)
+    exec(FUNCTIONS + LAYERS_1, made.__dict__)
     other = types.ModuleType("elsewhere")
     other.ReLU = made.Relu
     sys.modules |= {"somebodys": made, "elsewhere": other}

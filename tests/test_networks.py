@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import fastnn
+from bench import numpy_layers
 from fastnn import (
     MLP,
     SGD,
@@ -110,50 +111,11 @@ def test_training_follows_the_reference(kernels, dtype):
     assert np.max(np.abs(losses - expected) / expected) <= LOSS_CURVE[dtype]
 
 
-class NumpyRelu:
-    """As a reader of the books writes it."""
-
-    def forward(self, x):
-        self.mask = x <= 0
-        y = x.copy()
-        y[self.mask] = 0
-        return y
-
-    def backward(self, dout):
-        dout[self.mask] = 0
-        return dout
-
-
-class NumpyAffine:
-    def __init__(self, W, b):
-        self.W, self.b = W, b
-
-    def forward(self, x):
-        self.x = x
-        return np.dot(x, self.W) + self.b
-
-    def backward(self, dout):
-        self.dW, self.db = np.dot(self.x.T, dout), np.sum(dout, axis=0)
-        return np.dot(dout, self.W.T)
-
-
-class NumpySoftmaxWithLoss:
-    def forward(self, x, t):
-        e = np.exp(x - x.max(axis=-1, keepdims=True))
-        self.y, self.t = e / e.sum(axis=-1, keepdims=True), t
-        return -np.sum(np.log(self.y[np.arange(len(t)), t] + 1e-7)) / len(t)
-
-    def backward(self):
-        dx = self.y.copy()
-        dx[np.arange(len(self.t)), self.t] -= 1
-        return dx / len(self.t)
-
-
-def by_hand(affine, relu, loss, x, t, orders):
+def by_hand(module, x, t, orders):
     rng = np.random.default_rng(0)
-    first = affine(rng.standard_normal((64, 50)) * 0.18, np.zeros(50))
-    second = affine(rng.standard_normal((50, 10)) * 0.2, np.zeros(10))
-    activation, last = relu(), loss()
+    first = module.Affine(rng.standard_normal((64, 50)) * 0.18, np.zeros(50))
+    second = module.Affine(rng.standard_normal((50, 10)) * 0.2, np.zeros(10))
+    activation, last = module.Relu(), module.SoftmaxWithLoss()
     losses = []
     for batch in orders:
         losses.append(last.forward(second.forward(activation.forward(first.forward(x[batch]))), t[batch]))
@@ -169,8 +131,7 @@ def test_training_follows_hand_written_layers(backend):
     digits = data.digits()
     orders = np.random.default_rng(1).integers(0, len(digits.x_train), (1000, 50))
     arguments = digits.x_train, digits.t_train, orders
-    expected = by_hand(NumpyAffine, NumpyRelu, NumpySoftmaxWithLoss, *arguments)
-    losses = by_hand(Affine, Relu, fastnn.SoftmaxWithLoss, *arguments)
+    expected, losses = by_hand(numpy_layers, *arguments), by_hand(layers, *arguments)
     assert np.max(np.abs(losses - expected) / expected) < 1e-9
 
 

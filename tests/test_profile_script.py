@@ -5,73 +5,14 @@ import json
 import subprocess
 import sys
 
+import books
 import pytest
 
 from fastnn import cli, dropin, layers, reports, scripts
 
-LAYERS = """
-import numpy as np
+OF_ANOTHER_KIND = """
 
-
-class Relu:
-    def __init__(self):
-        self.params, self.grads = [], []
-
-    def forward(self, x):
-        self.mask = x <= 0
-        y = x.copy()
-        y[self.mask] = 0
-        return y
-
-    def backward(self, dout):
-        dx = dout.copy()
-        dx[self.mask] = 0
-        return dx
-
-
-class Affine:
-    def __init__(self, W, b):
-        self.params, self.grads = [W, b], [np.zeros_like(W), np.zeros_like(b)]
-
-    W = property(lambda self: self.params[0])
-    b = property(lambda self: self.params[1])
-    dW = property(lambda self: self.grads[0])
-    db = property(lambda self: self.grads[1])
-
-    def forward(self, x):
-        self.x = x
-        return np.dot(x, self.W) + self.b
-
-    def backward(self, dout):
-        self.grads[0][...] = np.dot(self.x.T, dout)
-        self.grads[1][...] = dout.sum(axis=0)
-        return np.dot(dout, self.W.T)
-
-
-def softmax(x):
-    e = np.exp(x - x.max(axis=-1, keepdims=True))
-    return e / e.sum(axis=-1, keepdims=True)
-
-
-class SoftmaxWithLoss:
-    def __init__(self):
-        self.params, self.grads = [], []
-
-    def forward(self, x, t):
-        self.y = softmax(x)
-        self.t = t.argmax(axis=1) if t.size == self.y.size else t
-        return -np.sum(np.log(self.y[np.arange(len(x)), self.t] + 1e-7)) / len(x)
-
-    def backward(self, dout=1):
-        dx = self.y.copy()
-        dx[np.arange(len(dx)), self.t] -= 1
-        return dx * dout / len(dx)
-
-
-class Sigmoid:  # of another kind: it is left as it is
-    def __init__(self):
-        self.params, self.grads = [], []
-
+class Sigmoid:  # it is left as it is
     def forward(self, x):
         self.out = np.tanh(x)
         return self.out
@@ -79,6 +20,10 @@ class Sigmoid:  # of another kind: it is left as it is
     def backward(self, dout):
         return dout * (1 - self.out**2)
 """
+LAYERS = {
+    1: books.FUNCTIONS + books.VOLUME_1 + OF_ANOTHER_KIND,
+    2: books.FUNCTIONS + books.VOLUME_2 + OF_ANOTHER_KIND,
+}
 
 TRAINING = """
 import sys
@@ -120,12 +65,12 @@ def script(tmp_path, text, name="train.py"):
 
 
 def training(volume):
-    return LAYERS + TRAINING.replace("UPDATE", VOLUMES[volume])
+    return TRAINING.replace("UPDATE", VOLUMES[volume])
 
 
 def test_a_two_layer_network_adds_up(tmp_path, capfd):
     # The script's own clock starts after its layers have been tried beside fastnn's, which is not its time.
-    path = script(tmp_path, LAYERS + CLOCK + training(1).removeprefix(LAYERS) + STOPPED)
+    path = script(tmp_path, LAYERS[1] + CLOCK + training(1) + STOPPED)
     report = scripts.profile_script(path, ["800", str(tmp_path / "clock")])
     assert capfd.readouterr().out.count("loss ") == 1
     own = [float(line) for line in (tmp_path / "clock").read_text().splitlines()]
@@ -149,8 +94,8 @@ def test_a_two_layer_network_adds_up(tmp_path, capfd):
 @pytest.mark.parametrize("volume", VOLUMES)
 def test_both_volumes_with_layers_in_a_module(tmp_path, volume, capfd):
     (tmp_path / "common").mkdir()
-    (tmp_path / "common" / "layers.py").write_text(LAYERS)
-    text = "import numpy as np\nfrom common.layers import *\n" + training(volume).removeprefix(LAYERS)
+    (tmp_path / "common" / "layers.py").write_text(LAYERS[volume])
+    text = "import numpy as np\nfrom common.layers import *\n" + training(volume)
     report = scripts.profile_script(script(tmp_path, text), ["3"])
     out, err = capfd.readouterr()
     assert out.startswith("loss ") and err == ""
@@ -270,7 +215,7 @@ Relu().forward(np.ones(3))
 def test_the_command_writes_its_reports(tmp_path, capfd, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")  # long times fold names in a narrow table
     name = "&amp.py" if sys.platform == "win32" else "<b>&amp.py"
-    path = script(tmp_path, training(2), name)
+    path = script(tmp_path, LAYERS[2] + training(2), name)
     files = [str(tmp_path / name) for name in ("report.json", "report.html")]
     assert cli.main(["profile", "--json", files[0], "--html", files[1], path, "5"]) == 0
     out = capfd.readouterr().out
@@ -283,7 +228,7 @@ def test_the_command_writes_its_reports(tmp_path, capfd, monkeypatch):
 
 
 def test_fail_below(tmp_path, capfd):
-    path = script(tmp_path, training(2))
+    path = script(tmp_path, LAYERS[2] + training(2))
     assert cli.main(["profile", "--fail-below", "1e-9", path, "3"]) == 0
     assert cli.main(["profile", "--fail-below", "1e9", path, "3"]) == 1
     err = capfd.readouterr().err
