@@ -18,9 +18,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from layer_cases import LAYERS, name_of, op_of, whole, with_dout
 
 import fastnn
-from fastnn import Sequential, fallback, layers, ops
+from fastnn import Affine, Sequential, fallback, networks, ops
 from fastnn.optable import OPS, as_tuple, ulps
 from fastnn.optable.perceptron import CLASSES
 from fastnn.optable.sizes import or_infinite, sizes
@@ -29,92 +30,40 @@ from fastnn.reference.perceptron import ACTIVATIONS, LOSSES
 # ---------------------------------------------------------------- what is called
 
 
-def with_dout(example, of=0):
-    """Arguments of a layer's forward, and a gradient in the shape of one of them."""
-
-    def changed(rng, shape, dtype):
-        args = example(rng, shape, dtype)
-        return *args, np.asarray(rng.standard_normal(np.shape(args[of]))).astype(dtype)
-
-    return changed
-
-
-def affine_example(rng, shape, dtype):
-    x, W, b = OPS["affine"].example(rng, shape, dtype)
-    return x, W, b, np.asarray(rng.standard_normal((*shape[:-1], 7))).astype(dtype)
-
-
-def forward_and_backward(layer, *args, dout):
-    return layer.forward(*args), layer.backward(dout)
-
-
-def relu_layer(x, dout):
-    return forward_and_backward(layers.Relu(), x, dout=dout)
-
-
-def sigmoid_layer(x, dout):
-    return forward_and_backward(layers.Sigmoid(), x, dout=dout)
-
-
-def softmax_layer(x, dout):
-    return forward_and_backward(layers.Softmax(), x, dout=dout)
-
-
-def affine_layer(x, W, b, dout, *, into_buffers=False):
-    layer = layers.Affine(W, b)
-    y = layer.forward(x)
-    if into_buffers is True:
-        layer.grads  # noqa: B018, which makes the buffers
-    return y, layer.backward(dout), layer.dW, layer.db
-
-
-def cross_entropy_layer(y, t, dout=1.0, *, eps=1e-7):
-    return forward_and_backward(layers.CrossEntropyError(eps=eps), y, t, dout=dout)
-
-
-def softmax_with_loss_layer(x, t, dout=1.0, *, eps=1e-7, from_logits=True):
-    return forward_and_backward(layers.SoftmaxWithLoss(eps=eps, from_logits=from_logits), x, t, dout=dout)
-
-
-def sigmoid_with_loss_layer(x, t, dout=1.0, *, eps=1e-7):
-    return forward_and_backward(layers.SigmoidWithLoss(eps=eps), x, t, dout=dout)
-
-
-def identity_with_loss_layer(x, t, dout=1.0):
-    return forward_and_backward(layers.IdentityWithLoss(), x, t, dout=dout)
-
-
 def network(x, t, W1, b1, W2, b2, *, activation="relu", loss="softmax"):
-    between = {"relu": layers.Relu, "sigmoid": layers.Sigmoid}[activation]
-    end = {"softmax": layers.SoftmaxWithLoss, "sigmoid": layers.SigmoidWithLoss, "identity": layers.IdentityWithLoss}
-    net = Sequential([layers.Affine(W1, b1), between(), layers.Affine(W2, b2)], end[loss]())
+    between, end = networks.ACTIVATIONS[activation](), networks.LOSSES[loss]()
+    net = Sequential([Affine(W1, b1), between, Affine(W2, b2)], end)
     value, grads = net.loss_and_gradient(x, t)
     return net.loss(x, t), value, *grads
 
 
-def like(name, function, ulp, example=None):
-    """A row for a layer, made of that of an op; the figures are what the ops inside make of each other's."""
-    row = OPS[name]
-    return replace(row, name=function.__name__, example=example or row.example, ulp=ulp, floor=None, out={}, refused=())
+def of_a_layer(layer_class):
+    """A row for a layer, made of that of its op."""
+    row, gradients = op_of(layer_class), 1 + len(layer_class.parameters)
+    ulp = np.max(row.ulp), *[gradient_ulp(layer_class)] * gradients
+    name, example = layer_class.__name__, with_dout(layer_class)
+    return replace(row, name=name, example=example, ulp=ulp, floor=None, out={}, refused=())
 
 
-LAYERS = {
-    function: like(name, function, *rest)
-    for function, name, *rest in (
-        (relu_layer, "relu", 0, with_dout(OPS["relu"].example)),
-        (sigmoid_layer, "sigmoid", 8, with_dout(OPS["sigmoid"].example)),
-        (softmax_layer, "softmax", 16, with_dout(OPS["softmax"].example)),
-        (affine_layer, "affine", 1, affine_example),
-        (cross_entropy_layer, "cross_entropy_error", 4),
-        (softmax_with_loss_layer, "softmax_cross_entropy", 8),
-        (sigmoid_with_loss_layer, "sigmoid_cross_entropy", 8),
-        (identity_with_loss_layer, "mean_squared_error", 1),
-        (network, "mlp_gradient", 64),
-    )
-}
-CALLS = {op.name: (getattr(ops, op.name), op) for op in OPS.values()} | {
-    op.name: (function, op) for function, op in LAYERS.items()
-}
+def backward_of(layer_class):
+    """The row of its op's gradient, if there is one, and what that takes of forward's results that may be apart."""
+    op, row = op_of(layer_class), OPS.get(f"{layer_class.op}_backward")
+    taken = {*row.names} - {*op.names, "dout"} if row else {"what it keeps"}
+    return row, taken if np.max(op.ulp) else set()
+
+
+def gradient_ulp(layer_class):
+    """What backward itself may be apart, and twice what the results may be that it takes of forward."""
+    row, taken = backward_of(layer_class)
+    return (np.max(row.ulp) if row else 0) + (2 * np.max(op_of(layer_class).ulp) if taken else 0)
+
+
+NETWORK = replace(OPS["mlp_gradient"], name="network", ulp=64, floor=None, out={}, refused=())
+CALLS = (
+    {op.name: (getattr(ops, op.name), op) for op in OPS.values()}
+    | {name_of(layer): (whole(layer), of_a_layer(layer)) for layer in LAYERS}
+    | {NETWORK.name: (network, NETWORK)}
+)
 
 # ---------------------------------------------------------------- changes of an argument
 
@@ -580,34 +529,38 @@ def perceptron_floors(x, t, W1, b1, W2, b2, *, activation="relu", loss="softmax"
     return loss, np.max(x, initial=0) * dh * y, dh * y, h * y, y
 
 
-def cross_entropy_layer_floors(y, t, dout=1.0, *, eps=1e-7):
-    return *OPS["cross_entropy_error"].floor(y, t, eps=eps), 0
+def layer_floors(layer_class, *, dout=1.0, from_logits=True, into_buffers=False, **values):
+    op, (backward, taken) = op_of(layer_class), backward_of(layer_class)
+    given = {name: values.pop(name) for name in op.names}
+    if not from_logits:  # SoftmaxWithLoss gives the cross-entropy of what it is given, and takes that for the gradient
+        op, taken = OPS["cross_entropy_error"], set()
+    options = {name: value for name, value in values.items() if name in op.parameters}
+    forward = op.floor(*given.values(), **options)[0] if op.floor else 0
+    return forward, *gradient_floors(layer_class, backward, taken, given, dout)
 
 
-def softmax_with_loss_floors(x, t, dout=1.0, *, eps=1e-7, from_logits=True):
-    if from_logits is False:
-        return cross_entropy_layer_floors(x, t, eps=eps)
-    return OPS["softmax_cross_entropy_and_grad"].floor(x, t, dout, eps=eps)
+def gradient_floors(layer_class, backward, taken, given, dout):
+    params = len(layer_class.parameters)
+    if backward and backward.floor:  # what is taken of forward counts as 1, since an error of it may be that of 1 - y
+        known = {**given, "dout": dout, **dict.fromkeys(taken, np.ones(np.shape(dout)))}
+        return backward.floor(*(known[name] for name in backward.names))
+    if not taken:
+        return 0, *[0] * params
+    if backward and layer_class.is_loss:  # as far from 0 as a gradient can be
+        ones = np.ones(np.shape(next(iter(given.values()))), np.longdouble)
+        return (np.abs(backward.reference(ones, 0 * ones, np.longdouble(dout))),)
+    [size] = sizes(dout)
+    return size if layer_class.elementwise else np.sum(size), *[np.sum(size)] * params
 
 
-def affine_layer_floors(x, W, b, dout, *, into_buffers=False):
-    return *OPS["affine"].floor(x, W, b), *OPS["affine_backward"].floor(dout, x, W)
-
-
-FLOORS = {op.name: op.floor for op in OPS.values() if op.floor} | {
-    "mlp_gradient": perceptron_floors,
-    "sigmoid_layer": lambda x, dout: (0, *sizes(dout)),
-    "softmax_layer": lambda x, dout: (0, *OPS["softmax_backward"].floor(dout, np.ones(np.shape(x)))),
-    "affine_layer": affine_layer_floors,
-    "cross_entropy_layer": cross_entropy_layer_floors,
-    "softmax_with_loss_layer": softmax_with_loss_floors,
-    "sigmoid_with_loss_layer": lambda x, t, dout=1.0, **kwargs: (
-        OPS["sigmoid_cross_entropy"].floor(x, t)[0],
-        sizes(dout)[0] / np.size(x),
-    ),
-    "identity_with_loss_layer": lambda x, t, dout=1.0, **kwargs: (*OPS["mean_squared_error"].floor(x, t), 0),
-    "network": lambda *args, **kwargs: (perceptron_floors(*args, **kwargs)[0], *perceptron_floors(*args, **kwargs)),
-}
+FLOORS = (
+    {op.name: op.floor for op in OPS.values() if op.floor}
+    | {name_of(layer): partial(layer_floors, layer) for layer in LAYERS}
+    | {
+        "mlp_gradient": perceptron_floors,
+        "network": lambda *args, **kwargs: (perceptron_floors(*args, **kwargs)[0], *perceptron_floors(*args, **kwargs)),
+    }
+)
 
 
 def distances(outcome, expected, case):

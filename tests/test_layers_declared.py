@@ -81,7 +81,7 @@ def test_a_row_or_an_element_is_what_a_change_reaches(rng, layer_class):
     changed = layer.forward(x, *others) != before
     assert changed[2].any() and not np.delete(changed, 2, axis=0).any()
     if layer.elementwise:
-        assert changed[2].tolist() == [False, True, False, False]
+        assert np.flatnonzero(changed[2]).tolist() == [1]
 
 
 @pytest.mark.parametrize("layer_class", INNER, ids=name_of)
@@ -273,7 +273,7 @@ def test_an_assigned_mode_keeps_what_was_kept(rng):
 @pytest.mark.parametrize("layer_class", LAYERS, ids=name_of)
 def test_a_layer_in_evaluation_mode_may_be_asked_by_several_threads(rng, layer_class):
     layer, _ = made(layer_class, rng, **exact(layer_class))
-    inputs = [made(layer_class, np.random.default_rng(i), (50, 4))[1] for i in range(8)]
+    inputs = [made(layer_class, np.random.default_rng(i))[1] for i in range(8)]
     layer.eval()
     expected = [layer.forward(*each) for each in inputs]
     with ThreadPoolExecutor(4) as pool:

@@ -8,27 +8,11 @@ import sys
 
 import numpy as np
 import pytest
+from layer_cases import LAYERS, dout_for, made, name_of, op_of
 from promises import PROMISES
 
 import fastnn
-from fastnn import (
-    MLP,
-    SGD,
-    AdaGrad,
-    Adam,
-    Affine,
-    CrossEntropyError,
-    IdentityWithLoss,
-    Momentum,
-    Nesterov,
-    Relu,
-    RMSprop,
-    Sequential,
-    Sigmoid,
-    SigmoidWithLoss,
-    Softmax,
-    SoftmaxWithLoss,
-)
+from fastnn import MLP, Affine, Relu, Sequential, Sigmoid, optimizers
 from fastnn.optable import OPS, as_tuple
 from fastnn.optable.refusals import replaced
 
@@ -192,44 +176,55 @@ def test_ops_leave_nothing_behind(module, rng, calls, figure):
     )
 
 
-def training(rng, N, dtypes):
-    """Calls of the layers, of a network's gradient and of the optimizers."""
+def of_layer(layer_class, rng, shape, dtypes):
+    """Calls of a layer, right and wrong; if it has parameters, with and without buffers for their gradients."""
+    calls = Calls()
+    for dtype in dtypes:
+        for buffered in (False, True) if layer_class.parameters else (False,):
+            layer, inputs = made(layer_class, rng, shape, dtype)
+            if buffered:
+                layer.grads  # noqa: B018, which makes them
+            calls.add(layer.backward, *dout_for(layer_class, rng, inputs[0]))
+            calls.add(layer.forward, *inputs)
+            y = layer.forward(*inputs)
+            calls.add(layer.backward, *dout_for(layer_class, rng, y))
+            for wrong in ([1.0], None, Failing()) if layer_class.is_loss else (y[1:], None, Failing()):
+                calls.add(layer.backward, wrong)
+            for i, value in enumerate(inputs):
+                for wrong in (None, Failing(), value.astype("M8[s]"), value[1:], value * -1000 - 1):
+                    calls.add(layer.forward, *replaced(inputs, i, wrong))
+            calls.add(layer.forward)
+            calls.add(layer_class, nothing=1)
+    return calls
+
+
+@numbers_of_calls
+def test_layers_leave_nothing_behind(backend, rng, calls, figure):
+    left = []
+    for layer_class in LAYERS:
+        op = op_of(layer_class)
+        small = of_layer(layer_class, rng, op.shapes[0], DTYPES)
+        large = of_layer(layer_class, rng, op.large[0], DTYPES[:1])
+        assert small.failing >= 10 and len(small.calls) <= 140
+        left.append(run(calls, small, large, name_of(layer_class)))
+    objects, rss = np.max(left, axis=0)
+    most = f"at most {objects} objects and {rss // 1024} KiB"
+    figure(f"{backend}: {calls} calls of each of {len(LAYERS)} layers leave {most}")
+
+
+def of_networks(rng, N, dtypes):
+    """Calls of the gradient of networks, in one call and layer by layer, and of the optimizers."""
     calls = Calls()
     for dtype in dtypes:
         x, t = rng.standard_normal((N, 12)).astype(dtype), rng.integers(0, 5, N)
-        W, b = rng.standard_normal((12, 5)).astype(dtype), np.zeros(5, dtype)
-        buffered = Affine(W, b)
-        buffered.grads  # noqa: B018  the books' second volume: gradients are written in place
-        for layer in (Relu(), Sigmoid(), Softmax(), Affine(W, b), buffered):
-            calls.add(layer.backward, x)
-            calls.add(layer.forward, x)
-            y = layer.forward(x)
-            for dout in (y, y[1:], None, Failing()):
-                calls.add(layer.backward, dout)
-            for wrong in (None, Failing(), x.astype("M8[s]")):
-                calls.add(layer.forward, wrong)
-        for loss, target in (
-            (SoftmaxWithLoss(), t),
-            (CrossEntropyError(), t),
-            (SigmoidWithLoss(), np.ones((N, 12))),
-            (IdentityWithLoss(), x),
-        ):
-            calls.add(loss.backward)
-            calls.add(loss.forward, abs(x), target)
-            calls.add(loss.backward)
-            calls.add(loss.backward, [1.0])
-            for wrong in (target[1:], target * -1000 - 1, None, Failing()):
-                calls.add(loss.forward, x, wrong)
-        for network in (
-            MLP([12, 7, 5], seed=0, dtype=dtype),
-            Sequential([Affine(W, b), Relu(), Sigmoid()]),
-        ):
+        affine = Affine(rng.standard_normal((12, 5)).astype(dtype), np.zeros(5, dtype))
+        for network in (MLP([12, 7, 5], seed=0, dtype=dtype), Sequential([affine, Relu(), Sigmoid()])):
             for wrong in (t, t[1:], t + 1000, None, Failing()):
                 calls.add(network.gradient, x, wrong)
             for wrong in (x[:, 1:], None, Failing()):
                 calls.add(network.predict, wrong)
-            for optimizer in (SGD, Momentum, Nesterov, AdaGrad, RMSprop, Adam):
-                update, grads = optimizer(1e-9).update, network.gradient(x, t)
+            for name in optimizers.__all__:
+                update, grads = getattr(optimizers, name)(1e-9).update, network.gradient(x, t)
                 calls.add(update, network.params, grads)
                 calls.add(update, network.params, grads[1:])
                 calls.add(update, network.params, [*grads[1:], grads[0]])
@@ -238,10 +233,10 @@ def training(rng, N, dtypes):
 
 
 @numbers_of_calls
-def test_layers_and_networks_leave_nothing_behind(backend, rng, calls, figure):
-    small, large = training(rng, 16, DTYPES), training(rng, 16384, DTYPES[:1])
-    objects, rss = run(calls, small, large, "layers")
+def test_networks_and_optimizers_leave_nothing_behind(backend, rng, calls, figure):
+    small, large = of_networks(rng, 16, DTYPES), of_networks(rng, 16384, DTYPES[:1])
+    objects, rss = run(calls, small, large, "networks")
     figure(
-        f"{backend}: {calls} calls of layers, networks and optimizers, {small.failing / len(small.calls):.0%} of them "
+        f"{backend}: {calls} calls of networks and optimizers, {small.failing / len(small.calls):.0%} of them "
         f"failing, leave {objects} objects and {rss // 1024} KiB"
     )

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from layer_cases import LAYERS, exact, made, name_of
 
 import fastnn
 from bench import numpy_layers
@@ -19,7 +20,6 @@ from fastnn import (
     Relu,
     Sequential,
     Sigmoid,
-    SigmoidWithLoss,
     Softmax,
     SoftmaxWithLoss,
     Trainer,
@@ -494,10 +494,10 @@ def test_a_numerical_gradient_that_fails_leaves_the_parameters(rng):
 
 
 @pytest.mark.usefixtures("backend")
-@pytest.mark.parametrize("loss", [SoftmaxWithLoss(eps=0), SigmoidWithLoss(eps=0), IdentityWithLoss()])
+@pytest.mark.parametrize("loss", networks.LOSSES.values(), ids=name_of)
 def test_check_gradient(rng, capsys, loss):
+    loss, (_, t) = made(loss, rng, (7, 3), **exact(loss))
     network, x = MLP([6, 5, 3], activation="sigmoid", loss=loss, seed=1), rng.standard_normal((7, 6))
-    t = rng.integers(0, 2, (7, 3)) if type(loss) is not SoftmaxWithLoss else rng.integers(0, 3, 7)
     checks = fastnn.check_gradient(network, x, t)
     assert [check.name for check in checks] == ["W1", "b1", "W2", "b2"]
     assert [check.shape for check in checks] == [(6, 5), (5,), (5, 3), (3,)]
@@ -509,6 +509,21 @@ def test_check_gradient(rng, capsys, loss):
     assert lines[-1] == f"{2 * (35 + 18)} values of the loss"
     assert fastnn.check_gradient(network, x, t, show=False)[0].error == checks[0].error
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("layer_class", LAYERS, ids=name_of)
+def test_check_gradient_of_every_layer(rng, layer_class):
+    """Behind another, so that its own gradient reaches a parameter."""
+    layer, (x, *t) = made(layer_class, rng, **exact(layer_class))
+    before = Scaled(rng.uniform(0.5, 1.5, x.shape[1:]))
+    if layer.is_loss:
+        network = Sequential([before], layer)
+    else:
+        network, t = Sequential([before, layer], IdentityWithLoss()), [rng.standard_normal(layer.forward(x).shape)]
+    checks = fastnn.check_gradient(network, x, *t, show=False)
+    assert len(checks) == 1 + len(layer.parameters)
+    assert all(0 < check.error < 1e-6 for check in checks), checks
 
 
 def test_check_gradient_finds_an_error(rng):

@@ -11,6 +11,7 @@ import threading
 import numpy as np
 import pytest
 from conftest import KERNELS
+from layer_cases import LAYERS, name_of, op_of, whole, with_dout
 
 import fastnn
 from fastnn import ops
@@ -79,30 +80,35 @@ def digest(result):
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(50, marks=pytest.mark.slow)])
 def test_eight_threads_get_what_one_gets(rng, rounds, figure):
-    """Every op on every backend, amid failing calls, while settings change and the cache is emptied."""
+    """Every op and layer on every backend, amid failing calls, while settings change and the cache is emptied."""
+    given = {name: (getattr(ops, name), op, op.example) for name, op in OPS.items()}
+    given |= {name_of(layer): (whole(layer), op_of(layer), with_dout(layer)) for layer in LAYERS}
     cases = [
-        (name, op.example(rng, shape, dtype))
-        for name, op in OPS.items()
+        (name, function, example(rng, shape, dtype))
+        for name, (function, op, example) in given.items()
         for shape, dtype in ((op.shapes[0], "float32"), (op.shapes[0], "float64"), (op.large[0], "float64"))
     ]
     expected = {}
-    for name in fastnn.backends():
-        with fastnn.use_backend(name):
-            expected[name] = [digest(getattr(ops, op)(*args)) for op, args in cases]
+    for backend in fastnn.backends():
+        with fastnn.use_backend(backend):
+            expected[backend] = [digest(function(*args)) for _, function, args in cases]
     before = fastnn.memory_stats()
-    right, done = [], []
+    done, wrong = [], []
 
     def work(i):
         backend = fastnn.backends()[i % len(fastnn.backends())]
         with fastnn.use_backend(backend), fastnn.profile() as profile:
             for k in range(rounds * len(cases)):
                 case = (k + 11 * i) % len(cases)
-                op, args = cases[case]
-                right.append(digest(getattr(ops, op)(*args)) == expected[backend][case])
+                name, function, args = cases[case]
+                if digest(function(*args)) != expected[backend][case]:
+                    wrong.append((name, backend))
                 with contextlib.suppress(TypeError):
-                    right.append(getattr(ops, op)(*args, out="no array") is None)
-        right.append(sum(time.calls for time in profile.times.values()) >= rounds * len(cases))
-        done.append(i)
+                    function(*args, out="no array")
+                    wrong.append((name, backend, "no error"))
+                done.append(i)
+        if sum(time.calls for time in profile.times.values()) < rounds * len(cases):
+            wrong.append((backend, "calls were not counted"))
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
     for thread in threads:
@@ -115,9 +121,9 @@ def test_eight_threads_get_what_one_gets(rng, rounds, figure):
         fastnn.empty_cache()
         threads[changes % 8].join(0.001)
     fastnn.set_cache_limit(before["limit_bytes"])
-    assert sorted(done) == list(range(8)) and all(right)
+    assert not wrong and len(done) == 8 * rounds * len(cases)
     assert fastnn.memory_stats()["allocated_bytes"] == before["allocated_bytes"]
-    figure(f"8 threads at once, {len(right)} results as with one, {changes} changes of settings meanwhile")
+    figure(f"8 threads at once, {len(done)} results as with one, {changes} changes of settings meanwhile")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Windows has no fork, and macOS's own libraries do not bear one")
