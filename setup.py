@@ -4,6 +4,7 @@
 ``FASTNN_ANNOTATE=1``  Cython's annotated HTML beside the generated C, under ``build/cython``
 """
 
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -111,22 +112,37 @@ class BuildKernels(build_ext):
         super().build_extensions()
 
     def translate(self):
-        """Cython's part, of what has changed."""
+        """Cython's part, of what has changed.
+
+        There is one call of it for each instruction set, since cythonize() refuses two extensions over one source.
+        """
+        targets = sorted({instruction_set(ext) for ext in self.extensions})
+        if sys.platform == "linux":  # elsewhere a process cannot be forked, or should not
+            fork = multiprocessing.get_context("fork")
+            children = [fork.Process(target=self.translate_for, args=(t, -(-self.parallel // 4))) for t in targets]
+            for child in children:
+                child.start()
+            for child in children:
+                child.join()
+            if any(child.exitcode for child in children):
+                sys.exit(1)
+        for target in targets:  # which finds it done, and says what there is to compile
+            self.translate_for(target, self.parallel)
+
+    def translate_for(self, target, processes):
         from Cython.Build import cythonize
 
-        # One call per instruction set: cythonize() refuses two extensions over one source.
-        for target in sorted({instruction_set(ext) for ext in self.extensions}):
-            of_target = [ext for ext in self.extensions if instruction_set(ext) == target]
-            translated = cythonize(
-                of_target,
-                build_dir=str(Path("build", "cython", target)),
-                annotate=ANNOTATE,
-                quiet=True,
-                nthreads=self.parallel,
-                compiler_directives={"language_level": "3", "freethreading_compatible": True, "cdivision": True},
-            )
-            for ext, made in zip(of_target, translated, strict=True):
-                ext.sources, ext.depends = made.sources, made.depends
+        of_target = [ext for ext in self.extensions if instruction_set(ext) == target]
+        translated = cythonize(
+            of_target,
+            build_dir=str(Path("build", "cython", target)),
+            annotate=ANNOTATE,
+            quiet=True,
+            nthreads=processes,
+            compiler_directives={"language_level": "3", "freethreading_compatible": True, "cdivision": True},
+        )
+        for ext, made in zip(of_target, translated, strict=True):
+            ext.sources, ext.depends = made.sources, made.depends
 
     def copy_extensions_to_source(self):
         for ext in self.extensions:
