@@ -277,9 +277,9 @@ def tanh(x: npt.ArrayLike, *, out: Array | None = None) -> Array:
     >>> ops.tanh([-1.0, 0.0, 1.0]).round(3)
     array([-0.762,  0.   ,  0.762])
     """
-    x = floating(arguments.numeric("x", x))
+    x = arguments.numeric("x", x)
     with np.errstate(all="ignore"):
-        y = np.tanh(wide(x)).astype(x.dtype)
+        y = np.tanh(wide(x)).astype(floating(x).dtype)
     return result(y, out, x)
 
 
