@@ -84,10 +84,18 @@ class Sequential(HasMode):
                 "loss takes probabilities (from_logits=False), but gives the gradient of logits: leave the softmax to "
                 "it, or end with Softmax and CrossEntropyError"
             )
+        self._look_at_layers()
+
+    def _look_at_layers(self) -> None:
         self._plan = _Plan(self.layers)
         # With whether it can be told the mode.
         *self._steps, self._last = ((layer, takes_train_flg(layer)) for layer in (*self.layers, self.loss_layer))
         self._training = all(map(is_training, (*self.layers, self.loss_layer)))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Pickles of earlier versions have the layers, and other views of them or none."""
+        vars(self).update(state)
+        self._look_at_layers()
 
     @property
     def training(self) -> bool:

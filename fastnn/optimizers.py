@@ -35,6 +35,10 @@ class Optimizer:
         for name in self.kept:
             setattr(self, name, None)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Pickles of the first version have the constants, in their order, without saying which they are."""
+        vars(self).update({"_names": tuple([name for name in state if name not in (*self.kept, "iter")])} | state)
+
     def constants(self, params: Any) -> tuple[Any, ...]:
         """What the op takes after the arrays."""
         return tuple([getattr(self, name) for name in self._names])

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from layer_cases import LAYERS, dout_for, made, name_of
 
 import fastnn
 from fastnn import MLP, Adam, Affine, IdentityWithLoss, Sequential, Sigmoid, SoftmaxWithLoss, networks
+from fastnn.layers import Layer
+from fastnn.optimizers import Optimizer
 
 WAYS = {"pickle": lambda a: pickle.loads(pickle.dumps(a)), "deepcopy": copy.deepcopy}
 every_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
@@ -79,3 +82,37 @@ def test_a_pickle_of_one_backend_serves_another(rng, name):
     for other in fastnn.backends():
         with fastnn.use_backend(other):
             assert pickle.loads(stored)[0].loss(x, t) == pytest.approx(expected, rel=1e-14)
+
+
+def test_pickles_of_the_first_version_go_on(rng):
+    """It had no modes, no Tanh, and layers without buffers."""
+    was = pickle.loads((Path(__file__).parent / "first_version.pkl").read_bytes())
+    x, t = rng.standard_normal((4, 3)), np.array([0, 1, 2, 0])
+    layers = {name: layer for name, layer in was.items() if isinstance(layer, Layer)}
+    networks = {name: network for name, network in was.items() if isinstance(network, Sequential)}
+    optimizers = {name: optimizer for name, optimizer in was.items() if isinstance(optimizer, Optimizer)}
+    assert len(layers) + len(networks) + len(optimizers) == len(was) and len(optimizers) == 6
+    for name, layer in layers.items():
+        if not layer.is_loss:
+            if name != "fresh":
+                layer.backward(x)  # of what it had kept
+            other = type(layer)(*layer.params)
+            np.testing.assert_array_equal(layer.forward(x), other.forward(x))
+            np.testing.assert_array_equal(layer.backward(x), other.backward(x))
+            for g, h in zip(layer.grads, other.grads, strict=True):
+                np.testing.assert_array_equal(g, h)
+        else:
+            layer.backward()
+        assert layer.training and not layer.eval().training
+    for name, network in networks.items():
+        other = Sequential([type(layer)(*layer.params) for layer in network.layers], type(network.loss_layer)())
+        for g, h in zip(network.gradient(x, t), other.gradient(x, t), strict=True):
+            np.testing.assert_array_equal(g, h, name)
+        np.testing.assert_array_equal(network.predict(x), other.predict(x))
+        assert network.summary() == other.summary()
+    for name, optimizer in optimizers.items():
+        params = [p.copy() for p in was["mlp"].params]
+        optimizer.update(params, was["mlp"].gradient(x, t))
+        assert not any(np.array_equal(p, q) for p, q in zip(params, was["mlp"].params, strict=True)), name
+        made_now = type(optimizer)()
+        assert optimizer._names == made_now._names and optimizer.lr == made_now.lr

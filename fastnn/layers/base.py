@@ -124,6 +124,11 @@ class Layer(HasMode):
     is_loss: ClassVar[bool] = False
     mode_matters: ClassVar[bool] = False
 
+    # What dW shows: None before the first backward, then fresh arrays, or the buffers once there are any.  These are
+    # what pickles of the first version lack.
+    _gradients: Sequence[Any] = ()
+    _buffers: list[Array] | None = None
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "forward" in vars(cls):
@@ -140,9 +145,8 @@ class Layer(HasMode):
     def __init__(self, *params: Any) -> None:
         self.params: list[Any] = [*params]
         self.training = True
-        # What dW shows: None before the first backward, then fresh arrays, or the buffers once there are any.
-        self._gradients: Sequence[Any] = (None,) * len(params)
-        self._buffers: list[Array] | None = None
+        self._gradients = (None,) * len(params)
+        self._buffers = None
         self._forget()
 
     def eval(self) -> Self:
