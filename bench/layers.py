@@ -1,5 +1,7 @@
 """Whole layers, forward and backward, each beside what the peers have under its name or its op's."""
 
+from functools import partial
+
 import numpy as np
 
 from bench.ops import own
@@ -29,11 +31,13 @@ def case(name, dtype, shape):
 
 def both_ways(layer, args, params, dout):
     """Of a class as the books have it."""
-    made, upstream = layer(*params), () if dout is None else (dout,)
+    made = layer(*params)
+    forward = partial(made.forward, *args)
+    backward = made.backward if dout is None else partial(made.backward, dout)
 
     def call():
-        made.forward(*args)
-        return made.backward(*upstream)
+        forward()
+        return backward()
 
     return call
 
