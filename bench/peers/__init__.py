@@ -1,16 +1,17 @@
-"""The other ways to get the same results: a module for each library, with the library's own words for what it has.
+"""The other ways to get the same results: a module for each library.
 
-A function there has the name of an op and takes the op's arguments, as the library's arrays; it may write into them.
-A layer needs no entry where the library derives gradients: it is the op that `fastnn.layers` says, unless something
-faster has the layer's own name.  What a library does not have is not there; whatever else is there begins with "_", but
+Under an op's name a module has a function that takes the op's arguments, as the library's arrays; it may write into
+them.  Under a layer's name it has a class as the books write it.  Where the library derives gradients, it is a function
+of forward's arguments and the parameters, and if there is none, the layer's op is taken.  What a library does not have
+is not there.  All other names begin with "_", but for
 
 ``call(version, args)``
-    a function without arguments that computes a version of an op, and
+    gives a function without arguments that computes an op.
 ``gradient(version, args, params, dout)``
-    one that computes a layer forward and backward and returns the gradient of its input, if the library has layers;
-    a loss has None as `dout`.
+    gives one that computes a layer forward and backward and returns the gradient of its input.  A loss has None as
+    `dout`.  It is there where the library derives gradients.
 
-Both are given NumPy's arrays, which are converted before anything is timed.
+Both are given NumPy's arrays, which they convert before anything is timed.
 """
 
 import importlib
