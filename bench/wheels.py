@@ -136,7 +136,9 @@ def main(options):
     with installed(options.a) as a, installed(options.b) as b:
         for side, ask in (("A", a), ("B", b)):
             console.print(f"{side}: {ask('who')}", highlight=False, soft_wrap=True)
-        both = [name for name in a("has", *OPS, *layers.LAYERS) if name in b("has", *OPS, *layers.LAYERS)]
+        names = [*OPS, *layers.LAYERS]
+        both = {*a("has", *names)} & {*b("has", *names)}
+        console.print(f"not in both: {', '.join(name for name in names if name not in both) or 'nothing'}")
         for title, cells in (
             ("Ops", op_cells([name for name in OPS if name in both], shapes)),
             ("Layers, forward and backward", layer_cells([name for name in layers.LAYERS if name in both], shapes)),
