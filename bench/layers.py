@@ -1,10 +1,8 @@
 """Whole layers, forward and backward, each beside what the peers have under its name or its op's."""
 
-from functools import partial
-
 import numpy as np
 
-from bench.ops import own
+from bench import ours
 from fastnn import layers
 from fastnn.optable import OPS
 
@@ -29,32 +27,16 @@ def case(name, dtype, shape):
     return args, params, None if layer.is_loss else rng.standard_normal(y.shape).astype(dtype)
 
 
-def both_ways(layer, args, params, dout):
-    """Of a class as the books have it."""
-    made = layer(*params)
-    forward = partial(made.forward, *args)
-    backward = made.backward if dout is None else partial(made.backward, dout)
-
-    def call():
-        forward()
-        return backward()
-
-    return call
-
-
 def calls(name, dtype, shape, peers):
     """For each contender that has the layer, fastnn first, a function that returns the gradient of its input."""
     layer = getattr(layers, name)
     args, params, dout = case(name, dtype, shape)
-
-    def made(make, version):
-        return make(version, own(args), own(params), *own([dout]))
-
-    found = {"fastnn": made(both_ways, layer)}
+    found = {"fastnn": ours.layer(layer, args, params, dout)}
     for peer, module in peers.items():
         version = getattr(module, name, None)
         if isinstance(version, type):
-            found[peer] = made(both_ways, version)
+            found[peer] = ours.layer(version, args, params, dout)
         elif hasattr(module, "gradient") and (version := version or getattr(module, layer.op, None)):
-            found[peer] = made(module.gradient, version)
+            *own, own_dout = ours.placed([*args, dout])
+            found[peer] = module.gradient(version, own, ours.placed(params), own_dout)
     return found

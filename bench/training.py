@@ -3,12 +3,11 @@
 import numpy as np
 
 import fastnn
-from bench import measure, numpy_layers
+from bench import measure, numpy_layers, ours
 from bench.limits import figure
-from fastnn import MLP, SGD, Trainer
+from bench.ours import LR
 from fastnn.networks import LOSSES
 
-LR = 1e-15  # so small that the network stays as it is, however often it is timed
 # Sizes, batch, loss; then what is aimed at: the layers' speed over NumPy's by dtype, the Trainer's over NumPy's and
 # over PyTorch's, its time over that of the products.
 CASES = [
@@ -46,19 +45,6 @@ def by_hand(module, loss, Ws, bs, x, t):
             layer.W -= LR * layer.dW
             layer.b -= LR * layer.db
         return first.db
-
-    return step
-
-
-def by_trainer(sizes, loss, Ws, bs, x, t):
-    network = MLP(sizes, loss=loss, dtype=x.dtype)
-    for p, given in zip(network.params, (a for pair in zip(Ws, bs, strict=True) for a in pair), strict=True):
-        p[...] = given
-    trainer = Trainer(network, SGD(LR), show=False)
-
-    def step():
-        trainer.step(x, t)
-        return network.grads[1]
 
     return step
 
@@ -111,7 +97,7 @@ def rows(peers, pace):
             made = [parameters(sizes, dtype) for _ in range(4)]
             calls = {
                 "layers": by_hand(fastnn, loss, *made[0], x, t),
-                "Trainer": by_trainer(sizes, loss, *made[1], x, t),
+                "Trainer": ours.step(sizes, loss, *made[1], x, t),
                 "NumPy layers": by_hand(numpy_layers, loss, *made[2], x, t),
             }
             if "PyTorch" in peers:
@@ -131,10 +117,10 @@ def figures(found):
         s, what = row["seconds"], row["what"]
         aims = [("layers", "NumPy layers", layers.get(dtype)), ("Trainer", "NumPy layers", over_numpy)]
         aims += [("Trainer", "PyTorch", over_torch)] if "PyTorch" in s else []
-        for ours, theirs, limit in aims:
-            ratio = s[theirs] / s[ours]
+        for contender, other, limit in aims:
+            ratio = s[other] / s[contender]
             met = None if limit is None else ratio >= limit
-            yield figure(f"{what}: {ours}, {theirs} over it", ratio, "", f">= {limit}" if limit else "", met)
+            yield figure(f"{what}: {contender}, {other} over it", ratio, "", f">= {limit}" if limit else "", met)
         if over_products:
             ratio = s["Trainer"] / s["products"]
             yield figure(f"{what}: Trainer over the products", ratio, "", f"<= {over_products}", ratio <= over_products)
