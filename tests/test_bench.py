@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fastnn
-from bench import layers, ops, peers
+from bench import layers, ops, ours, peers
 from bench.measure import TOLERANCE
 from bench.peers import of_numpy
 from fastnn.layers import Layer
@@ -95,6 +95,16 @@ def test_contenders_write_into_arrays_of_their_own():
     first = calls["fastnn"]().copy()
     assert not np.array_equal(calls["fastnn"](), first)
     np.testing.assert_array_equal(calls["NumPy layers"](), first)
+
+
+def test_arrays_begin_at_lines_of_their_own():
+    given = [np.arange(12.0).reshape(3, 4)[:, ::2], np.array(True), np.ones(3, "f"), 0.5]
+    placed = ours.placed(given)
+    assert len({a.ctypes.data % ours.PAGE for a in placed[:3]}) == 3
+    for a, b in zip(placed[:3], given, strict=False):
+        assert a.ctypes.data % ours.LINE == 0 and a.flags.c_contiguous and not np.shares_memory(a, b)
+        np.testing.assert_array_equal(a, b, strict=True)
+    assert placed[3] == 0.5
 
 
 def test_a_new_op_and_a_new_layer_are_there_by_themselves(monkeypatch):
