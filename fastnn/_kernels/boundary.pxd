@@ -1,5 +1,7 @@
 cimport numpy as cnp
 
+from fastnn._kernels.arrays cimport PyArray_CheckExact, PyArray_ISCARRAY_RO, columns, native, rows
+
 cdef enum:
     # From how many elements a loop runs without the GIL, which costs more to let go than a shorter one gives.
     LONG = 32768
@@ -68,14 +70,39 @@ cdef object unary(Op op, object x, object out)
 cdef object binary(Op op, str name, object x, str name2, object x2, object out)
 cdef int by_columns(ColumnsOp op, cnp.ndarray x, cnp.ndarray y) except -1
 
-cdef cnp.ndarray given(str name, object x, int least_ndim)
-cdef cnp.ndarray plain(cnp.ndarray x, int least_ndim)
+cdef cnp.ndarray read(str name, object x, int least_ndim)
+cdef cnp.ndarray made_plain(cnp.ndarray x, int least_ndim)
 cdef object fall_back(str name)
 cdef int need_same_shape(str name, cnp.ndarray x, str other_name, cnp.ndarray y) except -1
 cdef cnp.ndarray empty(int ndim, cnp.npy_intp* shape, int type_num)
 cdef cnp.ndarray fresh(cnp.ndarray like, int type_num)
 cdef cnp.ndarray result(object out, cnp.ndarray like, cnp.ndarray x, cnp.ndarray x2)
 cdef object given_back(cnp.ndarray y, object out)
-cdef Task head(Op op, cnp.ndarray x) noexcept
 cdef void run_arrays(Op op, cnp.ndarray x, cnp.ndarray x2, cnp.ndarray y) noexcept
 cdef Py_ssize_t run(Op op, cnp.ndarray x, Task* task, Py_ssize_t n, Py_ssize_t C, Py_ssize_t most_chunks) noexcept
+
+
+# What every call passes through: without a call of their own where nothing is to be done.
+
+cdef inline cnp.ndarray given(str name, object x, int least_ndim):
+    """x as an exact array of real numbers."""
+    cdef int type_num
+    if PyArray_CheckExact(x) and cnp.PyArray_NDIM(<cnp.ndarray> x) >= least_ndim:
+        type_num = cnp.PyArray_TYPE(<cnp.ndarray> x)
+        if type_num <= cnp.NPY_LONGDOUBLE or type_num == cnp.NPY_FLOAT16:
+            return <cnp.ndarray> x
+    return read(name, x, least_ndim)
+
+
+cdef inline cnp.ndarray plain(cnp.ndarray x, int least_ndim):
+    """x, which `given` gave, in the plain case, or None if the reference has to do it."""
+    if native(cnp.PyArray_TYPE(x)) and PyArray_ISCARRAY_RO(x) and cnp.PyArray_NDIM(x) >= least_ndim:
+        return x
+    return made_plain(x, least_ndim)
+
+
+cdef inline Task head(Op op, cnp.ndarray x) noexcept:
+    """Of x's rows, or its elements."""
+    if op.by_rows:
+        return Task(NULL, NULL, NULL, rows(x), columns(x))
+    return Task(NULL, NULL, NULL, cnp.PyArray_SIZE(x), 1)

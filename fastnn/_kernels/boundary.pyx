@@ -27,11 +27,9 @@ from fastnn._kernels.arrays cimport (
     PyArray_ISCARRAY,
     PyArray_ISCARRAY_RO,
     PyArray_SAMESHAPE,
-    columns,
     data,
     itself_or_apart,
     native,
-    rows,
     same_type,
 )
 from fastnn._kernels.loops.reductions cimport LANES, SHORT, WIDE
@@ -47,18 +45,13 @@ cdef enum:
 
 # ---------------------------------------------------------------- arguments
 
-cdef cnp.ndarray given(str name, object x, int least_ndim):
-    """x as an exact array of real numbers."""
-    cdef int type_num
-    if PyArray_CheckExact(x) and cnp.PyArray_NDIM(<cnp.ndarray> x) >= least_ndim:
-        type_num = cnp.PyArray_TYPE(<cnp.ndarray> x)
-        if type_num <= cnp.NPY_LONGDOUBLE or type_num == cnp.NPY_FLOAT16:
-            return <cnp.ndarray> x
+cdef cnp.ndarray read(str name, object x, int least_ndim):
+    """What `given` gives of anything but an exact array of numbers."""
     return arguments.numeric(name, x, least_ndim)
 
 
-cdef cnp.ndarray plain(cnp.ndarray x, int least_ndim):
-    """x, which `given` gave, in the plain case, or None if the reference has to do it."""
+cdef cnp.ndarray made_plain(cnp.ndarray x, int least_ndim):
+    """What `plain` gives of an array that is not plain."""
     cdef int type_num = cnp.PyArray_TYPE(x)
     if cnp.PyArray_NDIM(x) < least_ndim:
         raise RuntimeError("an argument lost its dimensions while another was being read")
@@ -130,13 +123,6 @@ cdef Op chunked_op(str name, Chunk float32, Chunk float64, Py_ssize_t long_enoug
     op.name, op.long_enough, op.by_rows = name, long_enough, by_rows
     op.chunks[0], op.chunks[1] = float32, float64
     return op
-
-
-cdef Task head(Op op, cnp.ndarray x) noexcept:
-    """Of x's rows, or its elements."""
-    if op.by_rows:
-        return Task(NULL, NULL, NULL, rows(x), columns(x))
-    return Task(NULL, NULL, NULL, cnp.PyArray_SIZE(x), 1)
 
 
 cdef void work(const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t chunk) noexcept nogil:

@@ -189,12 +189,14 @@ cdef object loss(LossOp op, object x, object t, object dout, object eps, object 
     cdef str name = "x" if gives_loss and gives_array else "y"
     cdef int least_ndim = op.kind != VALUES
     cdef cnp.ndarray y = None
+    cdef Py_ssize_t work
     eps, dout = epsilon(eps), upstream(dout)
     x, t = given(name, x, least_ndim), given("t", t, 0)
     cdef cnp.ndarray a = plain(x, least_ndim), b = None
     if a is not None:
-        # What checks `out` may be Python, during which other threads run.
-        b = targets_of(op, name, a, t, out is None and cnp.PyArray_SIZE(a) < LONG)
+        # What checks `out` may be Python, during which other threads run, and so do they while loops are long.
+        work = cnp.PyArray_SIZE(a) if gives_array or op.kind != CLASSES else rows(a)
+        b = targets_of(op, name, a, t, out is None and work < LONG)
     if a is None or b is None or widens(dout, a):
         return loss_by_reference(op, x, t, dout, eps, out)
     if gives_array:
