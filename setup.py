@@ -142,11 +142,16 @@ class BuildKernels(build_ext):
             compiler_directives={"language_level": "3", "freethreading_compatible": True, "cdivision": True},
         )
         for ext, made in zip(of_target, translated, strict=True):
-            ext.sources, ext.depends = made.sources, made.depends
+            ext.sources, ext.depends = made.sources, [*made.depends, __file__]
 
     def copy_extensions_to_source(self):
-        for ext in self.extensions:
-            Path(self.get_ext_fullpath(ext.name)).parent.mkdir(exist_ok=True)
+        made = {Path(self.get_ext_fullpath(ext.name)).resolve() for ext in self.extensions}
+        for folder in {path.parent for path in made}:
+            folder.mkdir(exist_ok=True)
+            # A module that is no longer built would still be imported.
+            for path in folder.glob(f"*{sysconfig.get_config_var('EXT_SUFFIX')}"):
+                if path not in made:
+                    path.unlink()
         super().copy_extensions_to_source()
 
     def is_clang(self) -> bool:

@@ -291,9 +291,10 @@ def separate_outputs(
 def _tuple_of(out: Any, count: int) -> tuple[Any, ...]:
     if out is None:
         return (None,) * count
-    if not isinstance(out, tuple) or len(out) != count:
+    # A subclass may say anything of its length, and give something else.
+    if not isinstance(out, tuple) or tuple.__len__(out) != count:
         raise TypeError(f"out must be a tuple of {count} arrays or None, not {type(out).__name__}")
-    return tuple.__getitem__(out, slice(None))  # a subclass may give something else
+    return tuple.__getitem__(out, slice(None))
 
 
 def _overlap(x: Array, out: Array) -> bool:

@@ -76,6 +76,11 @@ class Sequential(HasMode):
     ...     p -= 0.1 * dp
     """
 
+    # Pickles of the first version lack it, which had no modes.
+    _training = True
+    # While a loss in training mode asks `predict`, which somebody's own may not hand on.
+    _keeping = False
+
     def __init__(self, layers: Sequence[Any], loss: Any = None) -> None:
         self.layers = tuple(layers)
         self.loss_layer = SoftmaxWithLoss() if loss is None else loss
@@ -84,18 +89,8 @@ class Sequential(HasMode):
                 "loss takes probabilities (from_logits=False), but gives the gradient of logits: leave the softmax to "
                 "it, or end with Softmax and CrossEntropyError"
             )
-        self._look_at_layers()
-
-    def _look_at_layers(self) -> None:
         self._plan = _Plan(self.layers)
-        # With whether it can be told the mode.
-        *self._steps, self._last = ((layer, takes_train_flg(layer)) for layer in (*self.layers, self.loss_layer))
         self._training = all(map(is_training, (*self.layers, self.loss_layer)))
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Pickles of earlier versions have the layers, and other views of them or none."""
-        vars(self).update(state)
-        self._look_at_layers()
 
     @property
     def training(self) -> bool:
@@ -142,11 +137,12 @@ class Sequential(HasMode):
             False, as in the books, is evaluation mode: the layers keep nothing of it, and several threads may ask at
             once.  True is training mode, in which the network stays, so that `backward` of its layers can follow.
         """
+        train_flg = train_flg or self._keeping
         if train_flg and not self.training:
             self.train()
         y: Any = x
-        for layer, told in self._steps:
-            if told:
+        for layer in self.layers:
+            if takes_train_flg(getattr(type(layer), "forward", None)):
                 y = layer.forward(y, train_flg=train_flg)
             else:
                 y = (layer if train_flg else in_mode(layer, False)).forward(y)
@@ -164,9 +160,13 @@ class Sequential(HasMode):
             can follow in training mode.
         """
         train_flg = self.training if train_flg is None else train_flg
-        y = self.predict(x, train_flg)
-        layer, told = self._last
-        if told:
+        self._keeping = train_flg
+        try:
+            y = self.predict(x)
+        finally:
+            self._keeping = False
+        layer = self.loss_layer
+        if takes_train_flg(getattr(type(layer), "forward", None)):
             return layer.forward(y, t, train_flg=train_flg)
         return (layer if train_flg else in_mode(layer, False)).forward(y, t)
 
@@ -202,7 +202,7 @@ class Sequential(HasMode):
     def _walk(self, x: npt.ArrayLike, t: npt.ArrayLike) -> tuple[Any, list[Array]]:
         """Forward and backward, layer by layer."""
         grads = self.grads
-        loss = self.loss(x, t, train_flg=True)
+        loss = self.loss(x, t)
         dout = self.loss_layer.backward()
         for layer in reversed(self.layers):
             dout = layer.backward(dout)

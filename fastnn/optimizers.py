@@ -22,26 +22,24 @@ class Optimizer:
         Its op in `fastnn.ops`, ``op(p, *kept, dp, *constants)``.
     kept : tuple of str
         Names of what is kept, in the form of the parameters, from the first update on; None before.
+    numbers : tuple of str
+        Names of the constants, in the op's order.
     """
 
     op: ClassVar[str]
     kept: ClassVar[tuple[str, ...]] = ()
+    numbers: ClassVar[tuple[str, ...]] = ("lr",)
     lr: float
 
     def __init__(self, **constants: float) -> None:
-        self._names = tuple(constants)
         for name, value in constants.items():
             setattr(self, name, arguments.number(name, value))
         for name in self.kept:
             setattr(self, name, None)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Pickles of the first version have the constants, in their order, without saying which they are."""
-        vars(self).update({"_names": tuple([name for name in state if name not in (*self.kept, "iter")])} | state)
-
     def constants(self, params: Any) -> tuple[Any, ...]:
         """What the op takes after the arrays."""
-        return tuple([getattr(self, name) for name in self._names])
+        return tuple([getattr(self, name) for name in self.numbers])
 
     def update(self, params: Any, grads: Any) -> None:
         """
@@ -138,7 +136,7 @@ class Momentum(Optimizer):
     [-0.25] [array([-0.75])]
     """
 
-    op, kept = "momentum", ("v",)
+    op, kept, numbers = "momentum", ("v",), ("lr", "momentum")
     momentum: float
     v: Any
 
@@ -224,7 +222,7 @@ class RMSprop(Optimizer):
     fastnn.ops.rmsprop
     """
 
-    op, kept = "rmsprop", ("h",)
+    op, kept, numbers = "rmsprop", ("h",), ("lr", "decay_rate")
     decay_rate: float
     h: Any
 
@@ -255,7 +253,7 @@ class Adam(Optimizer):
     fastnn.ops.adam
     """
 
-    op, kept = "adam", ("m", "v")
+    op, kept, numbers = "adam", ("m", "v"), ("lr", "beta1", "beta2")
     beta1: float
     beta2: float
     m: Any

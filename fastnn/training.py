@@ -267,9 +267,19 @@ class Trainer:
         """Add an evaluation of the network as it is to `evaluations`."""
         classes = hasattr(self.network.loss_layer, "accuracy")
         accuracies = [self.network.accuracy(*part) if classes else float("nan") for part in (train, test)]
-        loss = float(self.network.loss(*test, train_flg=False))
+        loss = self._loss_in_evaluation(*test)
         self.evaluations.append(Evaluation(len(self.losses), accuracies[0], loss, accuracies[1]))
         return self.evaluations[-1]
+
+    def _loss_in_evaluation(self, x: Array, t: Array) -> float:
+        training = getattr(self.network, "training", False)  # a network of somebody's own may know no modes
+        if training:
+            self.network.eval()
+        try:
+            return float(self.network.loss(x, t))
+        finally:
+            if training:
+                self.network.train()
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> None:
         """Draw the history; needs matplotlib.  The picture is written to `path`, or shown without one."""

@@ -4,6 +4,7 @@ The op table has what is refused; here is what one call does not show.
 """
 
 import contextlib
+import gc
 import re
 import threading
 import warnings
@@ -235,3 +236,40 @@ def test_a_number_stays_one_where_another_output_is_given(module):
     v = np.array(1.0)
     p, given = module.momentum(np.array(1.0), v, np.array(1.0), 0.1, 0.9, out=(None, v))
     assert isinstance(p, np.float64) and given is v
+
+
+def test_class_indices_that_a_finalizer_changes(module):
+    """Any new object may start a collection, and that somebody's code."""
+
+    class Finalizer:
+        def __init__(self, t):
+            self.t, self.itself = t, self
+
+        def __del__(self):
+            self.t[:] = 10**9
+
+    x, W, b = np.ones((3, 2)), np.ones((2, 4)), np.zeros(4)
+    before = gc.get_threshold()
+    try:
+        for threshold in range(1, 30):
+            gc.collect()
+            t = np.array([1, 0, 1])
+            Finalizer(t)
+            gc.set_threshold(threshold)
+            with contextlib.suppress(IndexError, RuntimeError):
+                assert np.isfinite(module.mlp_gradient(x, t, W, b)[0])
+            gc.set_threshold(*before)
+    finally:
+        gc.set_threshold(*before)
+
+
+def test_a_tuple_of_outputs_that_acts_when_it_is_counted(module):
+    x, W, dout = np.ones((3, 2)), np.ones((2, 4096)), np.ones((3, 4096))
+
+    class Acting(tuple):
+        def __len__(self):
+            W.shape = (4096, 2)
+            return 3
+
+    module.affine_backward(dout, x, W, out=Acting((None,) * 3))
+    assert W.shape == (2, 4096)

@@ -285,3 +285,32 @@ def test_a_layer_in_evaluation_mode_may_be_asked_by_several_threads(rng, layer_c
 def test_layers_and_networks_have_a_mode():
     assert all(issubclass(each, HasMode) for each in (*LAYERS, fastnn.Sequential, fastnn.MLP))
     assert SoftmaxWithLoss().eval().train().training and Affine(np.eye(2), np.zeros(2)).eval().training is False
+
+
+def test_what_a_mixin_makes_of_a_forward_is_undeclared():
+    class Centred:
+        def forward(self, x, *args, **kwargs):
+            y = super().forward(x, *args, **kwargs)
+            return y - y.mean(axis=1, keepdims=True)
+
+    class Mixed(Centred, fastnn.Sigmoid):
+        pass
+
+    class Named(fastnn.Sigmoid):
+        pass
+
+    assert not Mixed.elementwise and not Mixed.rowwise and not Mixed.op
+    assert Named.elementwise and Named.rowwise and Named.op == "sigmoid"
+
+
+def test_lists_set_in_a_constructor_of_ones_own(rng):
+    """As volume 2 writes its layers."""
+
+    class Theirs(fastnn.Relu):
+        def __init__(self):
+            self.params, self.grads = [], []
+            self.mask = None
+
+    layer, x = Theirs(), rng.standard_normal((3, 4))
+    np.testing.assert_array_equal(layer.backward(layer.forward(x)), np.maximum(x, 0))
+    assert layer.grads == [] and layer.training

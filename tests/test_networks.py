@@ -1039,3 +1039,39 @@ def test_a_weight_that_two_layers_share_is_checked_as_one(rng):
     checks = fastnn.check_gradient(network, rng.standard_normal((3, 4)), rng.standard_normal((3, 4)), show=False)
     assert [c.name for c in checks] == ["W1", "b1", "W2", "b2"]
     assert max(c.error for c in checks) < 1e-7
+
+
+class Scaled(Sequential):
+    """Somebody's network that knows nothing of modes."""
+
+    def predict(self, x):
+        return super().predict(np.asarray(x) / 2)
+
+
+class Shifted(Sequential):
+    def loss(self, x, t):
+        return super().loss(x, t) + 1
+
+
+@pytest.mark.parametrize("network_class", [Scaled, Shifted])
+def test_networks_with_methods_of_their_own_train(rng, network_class):
+    x, t = rng.standard_normal((6, 4)), rng.integers(0, 3, 6)
+    W, b = rng.standard_normal((4, 3)), np.zeros(3)
+    network, plain = network_class([Affine(W, b), Noisy()]), Sequential([Affine(W, b), Noisy()])
+    scale, shift = (0.5, 0) if network_class is Scaled else (1, 1)
+    for training in (True, False):
+        network.training = plain.training = training
+        assert network.loss(x, t) == pytest.approx(plain.loss(scale * x, t) + shift)
+        np.testing.assert_allclose(network.gradient(x, t)[0], plain.gradient(scale * x, t)[0])
+        assert network.training is training
+    np.testing.assert_allclose(network.predict(x), plain.predict(scale * x))
+    trainer = fastnn.Trainer(network.train(), show=False).fit(x, t, batch_size=3, epochs=2, test=(x, t))
+    assert network.training and len(trainer.evaluations) == 2
+
+
+def test_another_loss_layer_is_asked(rng):
+    x, t = rng.standard_normal((5, 4)), rng.standard_normal((5, 3))
+    network = Sequential([Affine(rng.standard_normal((4, 3)), np.zeros(3))])
+    network.loss_layer = IdentityWithLoss()
+    assert network.loss(x, t) == pytest.approx(0.5 * np.mean((network.predict(x) - t) ** 2))
+    assert len(network.gradient(x, t)) == 2

@@ -119,7 +119,7 @@ def test_an_optimizer_declares_what_it_is(optimizer):
 
 def test_an_optimizer_of_ones_own(rng):
     class Heavy(Optimizer):
-        op, kept = "momentum", ("v",)
+        op, kept, numbers = "momentum", ("v",), ("lr", "momentum")
 
         def __init__(self, lr=0.1, momentum=0.5):
             super().__init__(lr=lr, momentum=momentum)

@@ -21,7 +21,8 @@ from libc.string cimport memcpy
 
 cimport numpy as cnp
 
-from fastnn._kernels cimport memory, threads
+cimport fastnn._kernels.memory as memory
+cimport fastnn._kernels.threads as threads
 from fastnn._kernels.arrays cimport (
     PyArray_CheckExact,
     PyArray_ISCARRAY,
@@ -259,6 +260,8 @@ cdef int by_columns(ColumnsOp op, cnp.ndarray x, cnp.ndarray y) except -1:
     """y (C,) = the sums over the rows of x, both plain."""
     cdef Columns task = Columns(head(op, x), data(y), NULL, NULL, 0)
     cdef Py_ssize_t N = task.head.N, C = task.head.C, most_chunks
+    if cnp.PyArray_SIZE(y) != C:
+        raise RuntimeError("an output changed its size while others were being read")
     if N == 1:
         memcpy(task.y, data(x), cnp.PyArray_NBYTES(y))
         return 0

@@ -253,7 +253,6 @@ def mlp_gradient(x, t, *params, activation="relu", loss="softmax", eps=arguments
         activation = arguments.one_of("activation", activation, ACTIVATIONS)
     if type(loss) is not str or loss != "softmax":
         loss = arguments.one_of("loss", loss, LOSSES)
-    cdef bint good_out = False, small = True
     cdef str name = "x"
     cdef LossOp loss_op, gradient_op = None
     if loss == "softmax":
@@ -266,7 +265,7 @@ def mlp_gradient(x, t, *params, activation="relu", loss="softmax", eps=arguments
     x, t = given("x", x, 0), given("t", t, 0)
     cdef cnp.ndarray a = plain(x, 0), targets = None, y, outputs
     cdef cnp.npy_intp[2] shape
-    cdef Py_ssize_t N = 0, i
+    cdef Py_ssize_t N = 0
     if a is not None and plain_chain(a, params):
         batch = None
         if cnp.PyArray_NDIM(a) == 0 or cnp.PyArray_NDIM(a) > 2 or columns(a) != cnp.PyArray_DIM(params[0], 0):
@@ -276,14 +275,11 @@ def mlp_gradient(x, t, *params, activation="relu", loss="softmax", eps=arguments
         shape[0], shape[1] = N, columns(params[len(params) - 2])
         y = empty(1, shape + 1, cnp.PyArray_TYPE(a)) if a.ndim == 1 else empty(2, shape, cnp.PyArray_TYPE(a))
         outputs = y if batch is None else y.reshape(*batch, columns(y))
-        good_out = out is None or good_outputs(out, params, x, t)
-        for i in range(0, len(params), 2):
-            small = small and N * cnp.PyArray_SIZE(params[i]) <= SMALL
-        # Large products let other threads run, and so does whatever refuses an output.
-        targets = targets_of(loss_op, name, outputs, t, good_out and small)
+        # Class indices are copied: products let other threads run, and any new object may run a finalizer.
+        targets = targets_of(loss_op, name, outputs, t, False)
     if targets is None:
         return fall_back("mlp_gradient")(x, t, *params, activation=activation, loss=loss, eps=eps, out=out)
-    if not good_out:
+    if out is not None and not good_outputs(out, params, x, t):
         read = {"x": x, "t": t} | {f"params[{i}]": p for i, p in enumerate(params)}
         shapes = tuple([p.shape for p in params])
         out = arguments.separate_outputs(out, shapes, ((<object> a).dtype,) * len(params), read)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from copy import copy
+from functools import cache
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -131,10 +132,10 @@ class Layer(HasMode):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "forward" in vars(cls):
-            for name in OF_FORWARD:
-                if name not in vars(cls):
-                    setattr(cls, name, vars(Layer)[name])
+        of_forward: Any = next((vars(c) for c in cls.__mro__ if "forward" in vars(c)), {})
+        for name in OF_FORWARD:
+            if name not in vars(cls):
+                setattr(cls, name, of_forward.get(name, vars(Layer)[name]))
         cls.rowwise = cls.rowwise or cls.elementwise
         for i, name in enumerate(vars(cls).get("parameters", ())):
             if name[-1].isdigit():  # Sequential numbers them
@@ -175,6 +176,10 @@ class Layer(HasMode):
                 None if g is None else buffer for g, buffer in zip(self._gradients, buffers, strict=True)
             ]
         return self._buffers
+
+    @grads.setter
+    def grads(self, grads: list[Array]) -> None:
+        self._buffers = grads
 
     def grads_filled(self) -> None:
         """Tell the layer that its gradients were written into the arrays of `grads`, not by its `backward`."""
@@ -240,10 +245,11 @@ def set_training(layer: Any, training: bool) -> None:
                 setattr(layer, name, training)
 
 
-def takes_train_flg(layer: Any) -> bool:
-    """Whether the forward of a layer can be told the mode."""
-    code = getattr(layer.forward, "__code__", None)
-    return code is not None and "train_flg" in code.co_varnames[: code.co_argcount]
+@cache
+def takes_train_flg(function: Any) -> bool:
+    """Whether a forward, of a class, can be told the mode."""
+    code = getattr(function, "__code__", None)
+    return code is not None and "train_flg" in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
 
 
 def in_mode(layer: Any, training: bool) -> Any:
