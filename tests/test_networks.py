@@ -1041,24 +1041,24 @@ def test_a_weight_that_two_layers_share_is_checked_as_one(rng):
     assert max(c.error for c in checks) < 1e-7
 
 
-class Scaled(Sequential):
+class OfHalves(Sequential):
     """Somebody's network that knows nothing of modes."""
 
     def predict(self, x):
         return super().predict(np.asarray(x) / 2)
 
 
-class Shifted(Sequential):
+class WithOneMore(Sequential):
     def loss(self, x, t):
         return super().loss(x, t) + 1
 
 
-@pytest.mark.parametrize("network_class", [Scaled, Shifted])
+@pytest.mark.parametrize("network_class", [OfHalves, WithOneMore])
 def test_networks_with_methods_of_their_own_train(rng, network_class):
     x, t = rng.standard_normal((6, 4)), rng.integers(0, 3, 6)
     W, b = rng.standard_normal((4, 3)), np.zeros(3)
     network, plain = network_class([Affine(W, b), Noisy()]), Sequential([Affine(W, b), Noisy()])
-    scale, shift = (0.5, 0) if network_class is Scaled else (1, 1)
+    scale, shift = (0.5, 0) if network_class is OfHalves else (1, 1)
     for training in (True, False):
         network.training = plain.training = training
         assert network.loss(x, t) == pytest.approx(plain.loss(scale * x, t) + shift)
