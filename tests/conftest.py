@@ -1,4 +1,5 @@
 import gc
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -71,12 +72,21 @@ def start_method(request):
 
 @pytest.fixture
 def figure(record_property):
-    """A function that has a measured figure printed at the end of the run."""
+    """A function that has a measured figure printed at the end of a run with --figures."""
     return lambda text: record_property("figure", text)
 
 
-def pytest_addoption(parser):
-    parser.addoption("--figures", action="store_true", help="print what the tests have measured, at the end")
+def pytest_addoption(parser, pluginmanager):
+    parser.addoption("--figures", action="store_true", help="print at the end what was measured, a line each")
+    if not pluginmanager.hasplugin("xdist"):  # -p no:xdist, which does not know what pyproject.toml tells it
+        for name in ("--numprocesses", "--dist"):
+            parser.addoption(name, help="for pytest-xdist")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(specs):
+    """Of parallel processes each has its share of the processors for matrix products, too."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // len(specs))))
 
 
 def pytest_collection_modifyitems(items):
@@ -86,8 +96,8 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason=f"needs the demo extra; not installed: {', '.join(missing)}"))
 
 
-def pytest_terminal_summary(terminalreporter):
-    if not terminalreporter.config.getoption("figures"):
+def pytest_terminal_summary(terminalreporter, config):
+    if not config.getoption("figures"):
         return
     reports = [r for kind in ("passed", "failed") for r in terminalreporter.getreports(kind)]
     for text in [text for report in reports for name, text in report.user_properties if name == "figure"]:

@@ -20,8 +20,6 @@ from fastnn.optable.base import Truth
 ROOT = Path(__file__).parents[1]
 DTYPES = [np.float32, np.float64]
 
-# One process compiles `vmath`.
-pytestmark = pytest.mark.xdist_group("vmath")
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
 
 STRIDE = 1009
