@@ -2,12 +2,13 @@
 
 import asyncio
 import os
-import subprocess
 import sys
 import threading
 
 import numpy as np
+import processes
 import pytest
+from processes import python
 
 import fastnn
 from fastnn import reference
@@ -15,17 +16,6 @@ from fastnn.backends import load
 from fastnn.optable import OPS
 
 NAMES = fastnn.backends()
-
-
-def python(code, **environment):
-    return subprocess.run(
-        [sys.executable, "-P", "-c", code],
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 @pytest.fixture
@@ -165,7 +155,5 @@ fastnn.Sigmoid().forward(np.ones((3, 3)))
 assert state() == before
 """
     environment = {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    run = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, **environment}, capture_output=True, text=True
-    )
+    run = processes.run(sys.executable, "-c", code, cwd=tmp_path, env=os.environ | environment)
     assert run.returncode == 0, run.stderr

@@ -2,12 +2,13 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
+from processes import python
 
 import fastnn
 from fastnn import cli, optable
@@ -138,7 +139,7 @@ def test_missing_data_is_one_line(tmp_path, capsys):
 )
 def test_without_the_demo_extra_one_line_says_what_to_install(command, missing):
     code = f"import sys; sys.modules[{missing!r}] = None; from fastnn.cli import main; sys.exit(main({command}))"
-    run = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    run = python(code)
     assert run.returncode == 2
     assert len(run.stderr.splitlines()) == 1 and 'pip install "fastnn-kernels[demo]"' in run.stderr
 
@@ -147,12 +148,12 @@ def test_without_the_demo_extra_one_line_says_what_to_install(command, missing):
 @pytest.mark.parametrize("command", [["-m", "fastnn"], None])
 def test_the_installed_command_runs(command, tmp_path):
     words = [sys.executable, *command] if command else [shutil.which("fastnn", path=str(Path(sys.executable).parent))]
-    run = subprocess.run([*words, *SHORT], capture_output=True, text=True, timeout=120, cwd=tmp_path, check=False)
+    run = processes.run(*words, *SHORT, cwd=tmp_path)
     assert run.returncode == 0, run.stderr
     assert "test accuracy" in run.stdout
 
 
 def test_help_does_not_need_the_demo_extra():
     code = "import sys; sys.modules['rich'] = None; from fastnn.cli import main; main(['--help'])"
-    run = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    run = python(code)
     assert run.returncode == 0 and "compare" in run.stdout

@@ -1,13 +1,13 @@
 """fastnn in place of somebody else's layers: their scripts, in both volumes' styles, run without an edit."""
 
 import os
-import subprocess
 import sys
 import textwrap
 import types
 
 import books
 import numpy as np
+import processes
 import pytest
 
 import fastnn
@@ -189,15 +189,7 @@ def folder(tmp_path):
 
 
 def started(folder, *words):
-    run = subprocess.run(
-        [sys.executable, *words],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        env=environment(),
-    )
+    run = processes.run(sys.executable, *words, cwd=folder, env=environment())
     return run.returncode, run.stdout, run.stderr
 
 

@@ -1,11 +1,11 @@
 """What ``fastnn info`` reports and advises; no test depends on a time or on this machine's processor."""
 
 import json
-import subprocess
 import sys
 
 import numpy as np
 import pytest
+from processes import TIMEOUT, python
 
 import fastnn
 from fastnn import cli, info
@@ -129,7 +129,7 @@ def test_a_process_that_fails_is_one_line_and_no_advice(child, said, machine, mo
     machine(**{"blas core": "SkylakeX"})
     monkeypatch.setattr(info, "seconds", seconds)
     monkeypatch.setattr(info, "CHILD", child)
-    monkeypatch.setattr(info, "TIMEOUT", 0.5 if "sleep" in child else 60)
+    monkeypatch.setattr(info, "TIMEOUT", 0.5 if "sleep" in child else TIMEOUT)
     assert cli.main(["info"]) == 0
     text = capsys.readouterr().out
     assert f"OPENBLAS_NUM_THREADS=1 could not be tried: {said}" in text and "advice           none" in text
@@ -151,7 +151,7 @@ def test_a_process_gets_its_setting_and_the_rest_of_the_environment(monkeypatch)
 
 
 def test_the_products_are_timed(monkeypatch):
-    monkeypatch.setattr(info, "TIMEOUT", 60)
+    monkeypatch.setattr(info, "TIMEOUT", TIMEOUT)
     products = info.Product(2, 3, 4, "float32"), info.Product(5, 6, 7, "float64")
     times = info.seconds(products, {"OPENBLAS_NUM_THREADS": "1"})
     assert len(times) == 2 and all(t > 0 for t in times)
@@ -215,7 +215,7 @@ def test_the_text_and_the_json_tell_the_same(machine, monkeypatch, capsys):
 
 def test_the_command_needs_numpy_alone_and_prints_nothing_but_json():
     code = "import sys; sys.modules['rich'] = None; from fastnn.cli import main; sys.exit(main(['info', '--json']))"
-    run = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    run = python(code)
     assert run.returncode == 0, run.stderr
     report = json.loads(run.stdout)
     assert report["config"]["numpy"] == np.__version__ and report["version"] == 1

@@ -2,11 +2,11 @@
 
 import re
 import shutil
-import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
+import processes
 import pytest
 
 from fastnn import _kernels
@@ -41,7 +41,7 @@ IN_V3 = re.compile(r"lzcnt|movbe")
 def instructions(path):
     """(encoding, text) of every instruction of a file."""
     command = ["objdump", "--disassemble", "--insn-width=15", str(path)]
-    for line in subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines():
+    for line in processes.run(*command).stdout.splitlines():
         if line.count("\t") == 2:
             _, code, text = line.split("\t")
             first = next((byte for byte in code.split() if byte not in PREFIXES), "")

@@ -7,6 +7,7 @@ import threading
 
 import numpy as np
 import pytest
+from processes import TIMEOUT
 
 import fastnn
 from fastnn import MLP, SGD, ops
@@ -143,4 +144,4 @@ def test_a_child_process_computes(start_method):
     x = np.full(MiB, -1.0)
     ops.relu(x)
     with multiprocessing.get_context(start_method).Pool(1) as pool:
-        np.testing.assert_array_equal(pool.apply_async(ops.relu, (x,)).get(timeout=300), 0)
+        np.testing.assert_array_equal(pool.apply_async(ops.relu, (x,)).get(TIMEOUT), 0)

@@ -4,13 +4,14 @@ import ast
 import importlib.metadata
 import os
 import re
-import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
+from processes import python
 from promises import PAGE, PROMISES, table
 
 import fastnn
@@ -212,7 +213,8 @@ def test_numpy_is_the_only_dependency_at_run_time():
 
 def test_import_loads_nothing_heavy():
     code = "import sys, fastnn; print(*sorted({m.split('.')[0] for m in sys.modules}))"
-    run = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    run = python(code)
+    assert run.returncode == 0
     assert not {"rich", "sklearn", "scipy", "Cython", "setuptools", "matplotlib", "torch"} & set(run.stdout.split())
 
 
@@ -257,9 +259,6 @@ def test_another_project_can_cimport_the_loops(tmp_path):
     pytest.importorskip("Cython")
     (tmp_path / "setup.py").write_text(SETUP)
     (tmp_path / "theirs.pyx").write_text("# cython: language_level=3\n" + THEIRS)
-    build = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
-    run = subprocess.run(build, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
-    assert run.returncode == 0, run.stdout + run.stderr
-    subprocess.run(
-        [sys.executable, "-c", USE], cwd=tmp_path, check=True, timeout=60, env={**os.environ, "PYTHONPATH": ""}
-    )
+    for words in (["setup.py", "-q", "build_ext", "--inplace"], ["-c", USE]):
+        run = processes.run(sys.executable, *words, cwd=tmp_path, env=os.environ | {"PYTHONPATH": ""})
+        assert run.returncode == 0, run.stdout + run.stderr

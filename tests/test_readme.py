@@ -1,10 +1,10 @@
 """README.md and the pages that it leads to: examples run and print, links lead somewhere, commands are there."""
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 
+import processes
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,8 +45,7 @@ EXAMPLES = [
 
 @pytest.mark.parametrize("code", EXAMPLES)
 def test_an_example_runs_alone_and_prints(code, tmp_path):
-    command = [sys.executable, "-W", "error", "-c", code]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    run = processes.run(sys.executable, "-W", "error", "-c", code, cwd=tmp_path)
     assert run.returncode == 0 and run.stdout.strip() and not run.stderr, run.stdout + run.stderr
 
 

@@ -5,10 +5,10 @@ import math
 import os
 import re
 import shutil
-import subprocess
 import sys
 from html import escape, unescape
 
+import processes
 import pytest
 
 from fastnn.backends import config
@@ -160,7 +160,9 @@ def browse(tmp_path, *options):
     environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
     words = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr"]
     words += [f"--user-data-dir={tmp_path / 'browser'}", "--host-resolver-rules=MAP * ~NOTFOUND", *options]
-    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120, check=True)
+    run = processes.run(*words, env=environment)
+    assert run.returncode == 0, run.stderr
+    return run
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")

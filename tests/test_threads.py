@@ -3,8 +3,6 @@
 import contextlib
 import hashlib
 import multiprocessing
-import os
-import subprocess
 import sys
 import threading
 
@@ -12,6 +10,7 @@ import numpy as np
 import pytest
 from conftest import KERNELS
 from layer_cases import LAYERS, name_of, op_of, whole, with_dout
+from processes import TIMEOUT, python
 
 import fastnn
 from fastnn import ops
@@ -27,11 +26,6 @@ def own_threads():
 
 def bits(result):
     return [np.asarray(a).tobytes() for a in as_tuple(result)]
-
-
-def python(code, **environment):
-    command = [sys.executable, "-P", "-c", code]
-    return subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
@@ -156,7 +150,7 @@ good = 0
 for _ in range({forks}):
     child = os.fork()
     if not child:
-        signal.alarm(60)  # ends a child that hangs
+        signal.alarm({TIMEOUT})  # ends a child that hangs
         good = (ops.softmax(x) == expected).all()
         fastnn.set_num_threads(4)
         good &= (ops.softmax(x) == expected).all()
@@ -212,7 +206,7 @@ def test_a_child_process_computes_with_threads_of_its_own(start_method, rng):
     try:
         for _ in range(3):
             with multiprocessing.get_context(start_method).Pool(2) as pool:
-                for y in pool.map_async(ops.softmax, [x] * 4).get(timeout=300):
+                for y in pool.map_async(ops.softmax, [x] * 4).get(TIMEOUT):
                     np.testing.assert_array_equal(y, expected)
     finally:
         stop.set()

@@ -3,10 +3,10 @@
 import builtins
 import sys
 import threading
-import time
 
 import numpy as np
 import pytest
+from processes import TIMEOUT
 
 from fastnn import MLP, SGD, Affine, IdentityWithLoss, Momentum, Relu, Sequential, Trainer, data, progress
 from fastnn.training import Evaluation, clip_grads, mini_batches
@@ -497,7 +497,8 @@ def test_nothing_is_shown_unless_asked(samples, capfd):
     assert capfd.readouterr() == ("", "")
 
 
-def test_nothing_is_shown_in_the_first_seconds(samples, capfd):
+def test_nothing_is_shown_in_the_first_seconds(samples, capfd, monkeypatch):
+    monkeypatch.setattr(progress, "monotonic", lambda: 1.0)
     trainer(show=True).fit(*samples, epochs=3)
     MLP([2, 2]).numerical_gradient(*samples, show=True)
     assert capfd.readouterr() == ("", "")
@@ -535,12 +536,10 @@ def test_a_bar_ends_with_its_work(samples):
         if len(run.losses) == 3:
             raise KeyError
 
-    before = threading.active_count()
+    before = {*threading.enumerate()}
     with pytest.raises(KeyError):
         trainer(show=True, callbacks=[fails]).fit(*samples, epochs=9)
     trainer(show=True).fit(*samples, epochs=9)
-    for _ in range(100):  # a thread that was told to end does so soon
-        if threading.active_count() == before:
-            break
-        time.sleep(0.05)
-    assert threading.active_count() == before
+    for thread in {*threading.enumerate()} - before:
+        thread.join(TIMEOUT)  # one that was told to end does so
+        assert not thread.is_alive()
