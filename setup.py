@@ -2,14 +2,15 @@
 
 ``FASTNN_DEBUG=1``     kernels under AddressSanitizer and UndefinedBehaviorSanitizer, which check every access
 ``FASTNN_ANNOTATE=1``  Cython's annotated HTML beside the generated C, under ``build/cython``
+``FASTNN_ONLY=NAME``   one instruction set alone, as ``x86_64_v3``: sooner done while a loop is being worked on
 """
 
-import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
 import sysconfig
+import threading
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -17,6 +18,7 @@ from setuptools.command.build_ext import build_ext
 
 DEBUG = os.environ.get("FASTNN_DEBUG") == "1"
 ANNOTATE = os.environ.get("FASTNN_ANNOTATE") == "1"
+ONLY = os.environ.get("FASTNN_ONLY")
 
 # Each level is spelt out rather than named (-march=x86-64-v3), which compilers older than GCC 11 do not know.
 SSE42 = ["-msse3", "-mssse3", "-msse4.1", "-msse4.2", "-mpopcnt", "-mcx16"]
@@ -69,7 +71,10 @@ NO_HEADERS = (
 def instruction_sets() -> list[str]:
     # A macOS universal2 build compiles one source for two machines at once, so it can name no instruction set.
     x86 = sysconfig.get_platform().replace("_", "-").endswith(("x86-64", "amd64"))
-    return ["x86_64_v2", "x86_64_v3", "x86_64_v4"] if x86 else ["generic"]
+    every = ["x86_64_v2", "x86_64_v3", "x86_64_v4"] if x86 else ["generic"]
+    if ONLY and ONLY not in every:
+        sys.exit(f"FASTNN_ONLY is {ONLY!r}; for this machine it may be {', '.join(every)}")
+    return [ONLY] if ONLY else every
 
 
 def modules() -> list[Extension]:
@@ -92,11 +97,13 @@ def instruction_set(ext: Extension) -> str:
 
 
 class BuildKernels(build_ext):
+    translating = threading.Lock()
+
     def build_extensions(self):
         import numpy
 
         self.need_compiler()
-        self.parallel = self.parallel or os.cpu_count()
+        self.parallel = self.parallel or (os.cpu_count() or 1) + 1
         msvc = self.compiler.compiler_type == "msvc"
         common = MSVC_COMMON if msvc else GCC_COMMON if self.is_clang() else GCC_COMMON + GCC_ALONE
         for ext in self.extensions:
@@ -108,50 +115,35 @@ class BuildKernels(build_ext):
                 ext.extra_link_args = [SANITIZERS] if DEBUG else []
             ext.include_dirs = [numpy.get_include()]
             ext.define_macros = [("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")]
-        self.translate()
         super().build_extensions()
 
-    def translate(self):
-        """Cython's part, of what has changed.
+    def build_extension(self, ext):
+        # Threads run this. Cython is translated by one of them at a time, while the compiler runs for the others.
+        with self.translating:
+            self.translate(ext)
+        super().build_extension(ext)
 
-        There is one call of it for each instruction set, since cythonize() refuses two extensions over one source.
-        """
-        targets = sorted({instruction_set(ext) for ext in self.extensions})
-        if sys.platform == "linux":  # elsewhere a process cannot be forked, or should not
-            fork = multiprocessing.get_context("fork")
-            children = [fork.Process(target=self.translate_for, args=(t, -(-self.parallel // 4))) for t in targets]
-            for child in children:
-                child.start()
-            for child in children:
-                child.join()
-            if any(child.exitcode for child in children):
-                sys.exit(1)
-        for target in targets:  # which finds it done, and says what there is to compile
-            self.translate_for(target, self.parallel)
-
-    def translate_for(self, target, processes):
+    def translate(self, ext):
+        """Cython's part, if something has changed."""
         from Cython.Build import cythonize
 
-        of_target = [ext for ext in self.extensions if instruction_set(ext) == target]
-        translated = cythonize(
-            of_target,
-            build_dir=str(Path("build", "cython", target)),
+        [made] = cythonize(
+            [ext],
+            build_dir=str(Path("build", "cython", instruction_set(ext))),
             annotate=ANNOTATE,
             quiet=True,
-            nthreads=processes,
             compiler_directives={"language_level": "3", "freethreading_compatible": True, "cdivision": True},
         )
-        for ext, made in zip(of_target, translated, strict=True):
-            ext.sources, ext.depends = made.sources, [*made.depends, __file__]
+        ext.sources, ext.depends = made.sources, [*made.depends, __file__]
 
     def copy_extensions_to_source(self):
         made = {Path(self.get_ext_fullpath(ext.name)).resolve() for ext in self.extensions}
-        for folder in {path.parent for path in made}:
-            folder.mkdir(exist_ok=True)
-            # A module that is no longer built would still be imported.
-            for path in folder.glob(f"*{sysconfig.get_config_var('EXT_SUFFIX')}"):
-                if path not in made:
-                    path.unlink()
+        for path in made:
+            path.parent.mkdir(exist_ok=True)
+        # A module that is no longer built would still be imported.
+        for path in Path("fastnn", "_kernels").resolve().rglob(f"*{sysconfig.get_config_var('EXT_SUFFIX')}"):
+            if path not in made:
+                path.unlink()
         super().copy_extensions_to_source()
 
     def is_clang(self) -> bool:
