@@ -12,7 +12,7 @@ from bench.environment import limit_threads
 parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
 parser.add_argument("--quick", action="store_true", help="fewer shapes, shorter batches, one thread")
 parser.add_argument(
-    "--threads", type=int, default=1, metavar="N", help="of both libraries; more than 1: large arrays, beside PyTorch"
+    "--threads", type=int, default=1, metavar="N", help="of every library; more than 1: large arrays alone"
 )
 parser.add_argument("--op", action="append", metavar="NAME", help="only this op (may be repeated)")
 parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE")
@@ -56,7 +56,9 @@ def measured(calls, name, dtype, shape, pace):
             measure.assert_equal(call(), expected, dtype, f"{name} {dtype} {shape}: {peer}")
     if fastnn.get_num_threads() > 1:
         calls["fastnn, 1 thread"] = with_one_thread(calls["fastnn"])
-    return {"op": name, "dtype": dtype, "shape": shape, "seconds": measure.times(calls, **pace)}
+    seconds, processors = measure.times(calls, **pace)
+    row = {"op": name, "dtype": dtype, "shape": shape, "seconds": seconds, "processors": processors}
+    return row | {"copy": limits.seconds_of_a_copy(calls["fastnn"], expected)}
 
 
 def all_cells(kind, names, dtypes, shapes, available, pace, progress):
@@ -89,7 +91,7 @@ def main(options):
     available, versions, missing = peers.available()
     several, chosen = options.threads > 1, options.op or ops.TIMED
     if several:
-        available = {name: peer for name, peer in available.items() if name == "PyTorch"}
+        available = {name: peer for name, peer in available.items() if name in peers.WITH_THREADS}
     header = config() | {"peers": versions, "not installed": missing}
     pace = {"batch": 0.002, "rounds": 5} if options.quick else {"batch": 0.01, "rounds": 7}
     if several:
@@ -107,9 +109,12 @@ def main(options):
             figures["limits"] += progress.track(limits.all_of(available, pace), description="limits")
             task = progress.add_task("accuracy", total=accuracy.COUNT)
             figures["accuracy"] = accuracy.rows(lambda: progress.advance(task))
+    report.refuse_if_busier([*rows, *figures.get("layers", []), *figures.get("training", [])], options.threads)
     names = list(available)
     for key in ("cpu", "backend", "threads", "fastnn", "python", "blas", "peers", "not installed"):
         console.print(f"{key}: {header[key]}", highlight=False)
+    used = ", ".join(f"{name} {most:.2f}" for name, (most, _) in report.busiest(rows).items())
+    console.print(f"processors used, at most (time of the process over time on the wall): {used}", highlight=False)
     show_cells(console, rows, [*(["fastnn, 1 thread"] if several else []), *names], f"Ops, threads: {options.threads}")
     if "layers" in figures:
         show_cells(console, figures["layers"], names, "Layers, forward and backward")
@@ -118,7 +123,9 @@ def main(options):
         console.print(report.accuracy(figures["accuracy"]))
         if not options.quick:
             figures["two threads"] = with_two_threads()
-            show_cells(console, figures["two threads"]["ops"], ["fastnn, 1 thread", "PyTorch"], "Ops, threads: 2")
+            show_cells(
+                console, figures["two threads"]["ops"], ["fastnn, 1 thread", *peers.WITH_THREADS], "Ops, threads: 2"
+            )
     if options.readme:
         measured_rows = [*rows, *figures.get("layers", [])]
         report.write(report.PAGE, "bench", report.markdown(measured_rows, names))

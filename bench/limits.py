@@ -2,7 +2,7 @@
 
 import multiprocessing
 import sys
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,14 +11,31 @@ import numpy as np
 import fastnn
 from bench import layers, measure, numpy_layers, ops
 from fastnn.backends import active, use
-from fastnn.optable import OPS
+from fastnn.optable import OPS, as_tuple
 
 BEYOND_THE_CACHES = (16384, 1024)
+MEMORY = 2**26  # bytes moved by an op that the memory's bandwidth limits
 STEPS, BATCH = 10, 8192
 
 
 def figure(what, value, unit, limit="", met=None):
     return {"what": what, "value": value, "unit": unit, "limit": limit, "met": met}
+
+
+@cache
+def seconds_a_byte():
+    """Of a copy of arrays beyond the caches, into memory that is used again: each is read once and written once."""
+    x = np.random.default_rng(0).standard_normal(BEYOND_THE_CACHES)
+    out = np.empty_like(x)
+    seconds, _ = measure.times({"copy": partial(np.copyto, out, x)}, batch=0.1, rounds=7)
+    return seconds["copy"] / (2 * x.nbytes)
+
+
+def seconds_of_a_copy(call, result):
+    """Of as many bytes as an op reads and writes, where they are beyond the caches; None elsewhere, and for layers."""
+    given = call.args if isinstance(call, partial) else ()
+    moved = sum(a.nbytes for a in (*given, *as_tuple(result)) if isinstance(a, np.ndarray))
+    return moved * seconds_a_byte() if given and moved >= MEMORY else None
 
 
 def bandwidth(dtype, pace):
@@ -33,7 +50,7 @@ def bandwidth(dtype, pace):
         "sigmoid_backward": (lambda: fastnn.ops.sigmoid_backward(x, y, out=out), 3 * x.nbytes),
         "bias_grad": (lambda: fastnn.ops.bias_grad(x), x.nbytes),
     }
-    seconds = measure.times({name: call for name, (call, _) in moved.items()}, **pace)
+    seconds, _ = measure.times({name: call for name, (call, _) in moved.items()}, **pace)
     speed = {name: moved[name][1] / seconds[name] for name in moved}
     for name in list(moved)[1:]:
         ratio = speed[name] / speed["copy"]
@@ -42,7 +59,7 @@ def bandwidth(dtype, pace):
 
 def small_calls(peers, pace):
     beside = {name: module for name, module in peers.items() if name == "PyTorch"}
-    seconds = measure.times(ops.calls("relu", "float32", (1, 10), beside), **pace)
+    seconds, _ = measure.times(ops.calls("relu", "float32", (1, 10), beside), **pace)
     ours = 1e6 * seconds["fastnn"]
     yield figure("relu (1, 10), whole call", ours, "us", "<= 0.35", ours <= 0.35)
     if "PyTorch" in seconds:
@@ -74,7 +91,7 @@ def kernels_of(call):
 def layer_overhead(pace):
     for name in layers.LAYERS:
         layer = layers.calls(name, "float32", (1, 10), {})["fastnn"]
-        seconds = measure.times({"layer": layer, "kernels": kernels_of(layer)}, **pace)
+        seconds, _ = measure.times({"layer": layer, "kernels": kernels_of(layer)}, **pace)
         more = 1e6 * (seconds["layer"] - seconds["kernels"])
         yield figure(f"{name} (1, 10), forward and backward over its kernels", more, "us", "<= 0.5", more <= 0.5)
 

@@ -1,7 +1,7 @@
 """Times in one process: interleaved, after warm-up, the median of several batches, results checked equal first."""
 
 from statistics import median
-from time import perf_counter, sleep
+from time import perf_counter, process_time, sleep
 
 import numpy as np
 
@@ -33,6 +33,8 @@ def batch_seconds(call, number):
 def times(calls, *, batch, rounds, rest=0.0):
     """Seconds a call for each of `calls`, a dict of functions, in batches of about `batch` seconds.
 
+    And how many processors each has used: the process's time over the time on the wall.
+
     With several threads a `rest` between them lets those of one library fall asleep before another's turn.
     """
     numbers = {}
@@ -42,11 +44,14 @@ def times(calls, *, batch, rounds, rest=0.0):
         while (took := batch_seconds(call, number)) < batch / 4 and number < 1_000_000:
             number *= 4
         numbers[name] = max(1, round(number * batch / max(took, 1e-9)))
-    samples = {name: [] for name in calls}
+    samples, busy = {name: [] for name in calls}, dict.fromkeys(calls, 0.0)
     for _ in range(rounds):
         for name, call in calls.items():
             if rest:
                 sleep(rest)
                 batch_seconds(call, numbers[name])
+            before = process_time()
             samples[name].append(batch_seconds(call, numbers[name]) / numbers[name])
-    return {name: median(values) for name, values in samples.items()}
+            busy[name] += process_time() - before
+    processors = {name: busy[name] / (numbers[name] * sum(samples[name])) for name in calls}
+    return {name: median(values) for name, values in samples.items()}, processors

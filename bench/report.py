@@ -50,9 +50,26 @@ def summary(rows):
     return found
 
 
+def busiest(rows):
+    """For each contender, how many processors it has used where it used most, and that row."""
+    found = {}
+    for row in rows:
+        for name, used in row["processors"].items():
+            found[name] = max(found.get(name, (0.0, row)), (used, row), key=lambda pair: pair[0])
+    return found
+
+
+def refuse_if_busier(rows, threads):
+    """No table says so many threads where a library has used more processors."""
+    for name, (most, row) in busiest(rows).items():
+        if most > 1.15 * threads:  # what the system counts is that far off
+            what = row.get("what") or f"{row['op']} {row['dtype']} {row['shape']}"
+            raise SystemExit(f"{name} used {most:.2f} processors for {what}: there is no table for {threads}")
+
+
 def cells(rows, names, title):
     made = Table(title=f"{title}: microseconds a call; in brackets how many times as long as fastnn")
-    for column in ("", "shape", "dtype", "fastnn", *names):
+    for column in ("", "shape", "dtype", "a copy's", "fastnn", *names):
         made.add_column(column, justify="right" if column else "left", no_wrap=True)
     for row in rows:
         seconds, ours = row["seconds"], row["seconds"]["fastnn"]
@@ -60,6 +77,7 @@ def cells(rows, names, title):
             row["op"],
             "x".join(map(str, row["shape"])),
             row["dtype"].removeprefix("float"),
+            f"{1e6 * row['copy']:.3g}" if row["copy"] else "",
             f"{1e6 * ours:.3g}",
             *(f"{1e6 * seconds[n]:.3g} ({seconds[n] / ours:.2f})" if n in seconds else "" for n in names),
             style="red" if min(peers_of(row).values(), default=ours) < ours else None,

@@ -107,7 +107,8 @@ def rows(peers, pace):
             for name, call in calls.items():
                 measure.assert_equal(call(), expected, dtype, f"{what}: {name}")
             calls["products"] = products(made[0][0], x)
-            yield {"what": what, "seconds": measure.times(calls, **pace)}
+            seconds, processors = measure.times(calls, **pace)
+            yield {"what": what, "seconds": seconds, "processors": processors}
 
 
 def figures(found):

@@ -20,6 +20,9 @@ import importlib.metadata
 # By the titles of their columns.
 LIBRARIES = {"NumPy layers": "numpy", "PyTorch": "torch", "JAX": "jax", "Numba": "numba", "Thinc": "thinc"}
 
+# Those that compute one op with several threads.
+WITH_THREADS = ["PyTorch", "JAX", "Numba"]
+
 
 def available():
     """The modules of the libraries installed here, and their versions; those that are not."""
