@@ -123,9 +123,8 @@ def main(options):
         console.print(report.accuracy(figures["accuracy"]))
         if not options.quick:
             figures["two threads"] = with_two_threads()
-            show_cells(
-                console, figures["two threads"]["ops"], ["fastnn, 1 thread", *peers.WITH_THREADS], "Ops, threads: 2"
-            )
+            beside = ["fastnn, 1 thread", *peers.WITH_THREADS]
+            show_cells(console, figures["two threads"]["ops"], beside, "Ops, threads: 2")
     if options.readme:
         measured_rows = [*rows, *figures.get("layers", [])]
         report.write(report.PAGE, "bench", report.markdown(measured_rows, names))

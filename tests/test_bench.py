@@ -147,7 +147,25 @@ def rich():
     pytest.importorskip("rich")
 
 
+@pytest.fixture
+def one_thread():
+    threads = fastnn.get_num_threads()
+    fastnn.set_num_threads(1)
+    yield
+    fastnn.set_num_threads(threads)
+
+
 @pytest.mark.usefixtures("rich")
+def test_no_table_of_one_thread_where_more_processors_were_used():
+    from bench import report
+
+    row = {"op": "relu", "dtype": "float32", "shape": (2, 3), "processors": {"fastnn": 1.0, "JAX": 1.9}}
+    report.refuse_if_busier([row], 2)
+    with pytest.raises(SystemExit, match=r"JAX used 1.90 processors for relu float32 \(2, 3\)"):
+        report.refuse_if_busier([row], 1)
+
+
+@pytest.mark.usefixtures("rich", "one_thread")
 def test_the_command(tmp_path, monkeypatch, capsys):
     from bench import __main__ as command
 
