@@ -97,6 +97,8 @@ def main(options):
     if several:
         pace["rest"] = 0.02
     figures = {"version": 2, "header": header}
+    if not several and not options.op and not options.quick:
+        figures["two threads"] = with_two_threads()
     shapes = THREADED if several else QUICK if options.quick else SHAPES
     with Progress(console=Console(stderr=True), transient=True) as progress:
         rows = list(all_cells(ops, chosen, DTYPES, shapes, available, pace, progress))
@@ -121,8 +123,7 @@ def main(options):
         console.print(report.training(figures["training"]))
         console.print(report.limits(figures["limits"]))
         console.print(report.accuracy(figures["accuracy"]))
-        if not options.quick:
-            figures["two threads"] = with_two_threads()
+        if "two threads" in figures:
             beside = ["fastnn, 1 thread", *peers.WITH_THREADS]
             show_cells(console, figures["two threads"]["ops"], beside, "Ops, threads: 2")
     if options.readme:

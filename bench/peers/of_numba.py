@@ -254,7 +254,8 @@ def rmsprop(p, h, dp, lr, decay_rate):
 
 @_compiled
 def adam(p, m, v, dp, lr, beta1, beta2, iter):
-    ps, ms, vs, dps = p.reshape(-1), m.reshape(-1), v.reshape(-1), dp.reshape(-1)
+    ps, dps = p.reshape(-1), dp.reshape(-1)
+    ms, vs = m.reshape(-1), v.reshape(-1)  # all four at once are mixed up with several threads (Numba 0.68)
     rate = p.dtype.type(lr * math.sqrt(1 - beta2**iter) / (1 - beta1**iter))
     rest1, rest2, eps = p.dtype.type(1 - beta1), p.dtype.type(1 - beta2), p.dtype.type(STEP_EPS)
     for i in prange(p.size):
