@@ -15,6 +15,7 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.errors import CompileError
 
 DEBUG = os.environ.get("FASTNN_DEBUG") == "1"
 ANNOTATE = os.environ.get("FASTNN_ANNOTATE") == "1"
@@ -126,14 +127,18 @@ class BuildKernels(build_ext):
     def translate(self, ext):
         """Cython's part, if something has changed."""
         from Cython.Build import cythonize
+        from Cython.Compiler.Errors import CompileError as NotTranslated
 
-        [made] = cythonize(
-            [ext],
-            build_dir=str(Path("build", "cython", instruction_set(ext))),
-            annotate=ANNOTATE,
-            quiet=True,
-            compiler_directives={"language_level": "3", "freethreading_compatible": True, "cdivision": True},
-        )
+        try:
+            [made] = cythonize(
+                [ext],
+                build_dir=str(Path("build", "cython", instruction_set(ext))),
+                annotate=ANNOTATE,
+                quiet=True,
+                compiler_directives={"language_level": "3", "freethreading_compatible": True, "cdivision": True},
+            )
+        except NotTranslated as error:  # which has been shown
+            raise CompileError(str(error)) from None
         ext.sources, ext.depends = made.sources, [*made.depends, __file__]
 
     def copy_extensions_to_source(self):

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from conftest import KERNELS, MODULES
 
-from fastnn import reference
+from fastnn import fallback, reference
 from fastnn.optable import OPS, as_tuple, ulps
 from fastnn.optable.refusals import read_only, replaced, unaligned
 from fastnn.reference.perceptron import ACTIVATIONS, LOSSES
 
 DTYPES = [np.float32, np.float64]
 WITH_OUT = [op for op in OPS.values() if op.out]
+OF_CLASSES = [OPS[name] for name in OPS if OPS[name].family == "losses" and name.startswith(("softmax", "cross"))]
 STEPS = [op for op in OPS.values() if op.family == "steps"]
 
 every_op = pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
@@ -207,6 +208,29 @@ def test_mixed_dtypes_promote(rng, op, dtype):
         if isinstance(array, np.ndarray) and array.dtype == dtype and not state:
             for other in ("f4", "f8", "f2", "i4"):
                 check(op, replaced(args, position, array.astype(other)), f"argument {position} of {other}")
+
+
+@every_op
+@every_dtype
+def test_floats_of_two_dtypes_are_computed_by_the_kernels(rng, op, dtype):
+    args = op.example(rng, op.shapes[0], dtype)
+    for position, array in enumerate(args):
+        state = op.family == "steps" and position < len(op.out)
+        if isinstance(array, np.ndarray) and array.dtype == dtype and not state:
+            other = replaced(args, position, array.astype("f4" if dtype == np.float64 else "f8"))
+            for name, kernels in KERNELS.items():
+                assert fallbacks(kernels, op, other) == [], f"{name}: argument {position}"
+
+
+def fallbacks(kernels, op, args):
+    """The ops that a call has the reference compute."""
+    found = []
+    token = fallback.fell_back.set(found.append)
+    try:
+        run(kernels, op, args)
+    finally:
+        fallback.fell_back.reset(token)
+    return found
 
 
 @every_dtype
@@ -452,6 +476,35 @@ def test_one_hot_of_any_dtype_promotes_as_in_numpy(rng, dtype, target_dtype):
     assert_losses_agree(y, t)
     for module in MODULES.values():
         assert module.softmax_cross_entropy_backward(y, t).dtype == np.result_type(y, t)
+
+
+@every_dtype
+@pytest.mark.parametrize("op", OF_CLASSES, ids=lambda op: op.name)
+def test_one_hot_rows_give_what_labels_do(rng, op, dtype):
+    """Bit for bit.  A zero with a sign makes the rows soft targets for the kernels, which add in another order."""
+    for N, C in ((1, 1), (1, 2), (7, 2), (100, 10), (9, 33), (3, 300), (2000, 10), (40, 1000)):
+        y, labels = op.example(rng, (N, C), dtype)[:2]
+        one_hot = np.eye(C)[labels]
+        signed = np.where(one_hot == 0, -one_hot, one_hot).astype(dtype)
+        for name, kernels in KERNELS.items():
+            expected = run(kernels, op, (y, labels))
+            soft = run(kernels, op, (y, signed))
+            assert_agree(op, soft, expected, op.floors(y, labels), name)
+            for targets in ("?", "u1", "i2", "f2", "i4", "i8", "f4", "f8", ">i4", ">f8"):
+                if np.result_type(y, targets) == y.dtype:
+                    result = run(kernels, op, (y, one_hot.astype(targets)))
+                    for a, b in zip(as_tuple(result), as_tuple(expected), strict=True):
+                        np.testing.assert_array_equal(a, b, strict=True, err_msg=f"{name} {(N, C)} {targets}")
+
+
+@every_dtype
+@pytest.mark.parametrize("row", [[0, 0, 0], [1, 0, 1], [0, 2, 0], [0, 0.5, 0], [1, -1, 1], [0, np.nan, 0]])
+def test_rows_that_are_almost_one_hot(rng, dtype, row):
+    y = rng.random((50, 3)).astype(dtype)
+    for integers in (dtype, np.int64) if np.array_equal(row, np.trunc(row)) else (dtype,):
+        t = np.eye(3, dtype=integers)[rng.integers(0, 3, 50)]
+        t[37] = row
+        assert_losses_agree(y, t)
 
 
 @every_dtype

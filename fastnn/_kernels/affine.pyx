@@ -5,10 +5,11 @@ cimport numpy as cnp
 from fastnn._kernels.arrays cimport COMPILED_FOR, columns, native, same_type
 from fastnn._kernels.boundary cimport (
     MOVES, Arrays, Chunk, Columns,
-    by_columns, chunked_op, columns_op, empty, fall_back, given, given_back, plain, result, run_arrays
+    by_columns, chunked_op, columns_op, common_type, empty, fall_back, given, given_back, plain, result, run_arrays,
+    widened
 )
 cimport fastnn._kernels.loops.affine as loops
-from fastnn._kernels.products cimport behaved, can_be_multiplied, is_matrix, is_row, product, transposed
+from fastnn._kernels.products cimport behaved, can_be_multiplied, is_matrix, is_row, matrix_of, product, transposed
 from fastnn._kernels.vmath cimport real
 
 from fastnn import arguments
@@ -73,19 +74,15 @@ def bias_grad(dout, *, out=None):
     return db
 
 
-cdef cnp.ndarray plain_bias(cnp.ndarray b, cnp.ndarray x):
-    """b in the plain case with one number per column of x, or None if the reference has to do it."""
-    if cnp.PyArray_NDIM(b) != 1 or cnp.PyArray_DIM(b, 0) != columns(x):
-        b = arguments.bias(b, "x", x)
-    return plain(b, 0) if same_type(b, x) else None
-
-
 def add_bias(x, b, *, out=None):
     x, b = given("x", x, 1), given("b", b, 0)
-    cdef cnp.ndarray a = plain(x, 1)
-    cdef cnp.ndarray bias = None if a is None else plain_bias(b, a)
-    if a is None or bias is None:
+    cdef int type_num = common_type(x, b)
+    if type_num < 0:
         return fall_back("add_bias")(x, b, out=out)
+    cdef cnp.ndarray a = plain(widened(x, type_num), 1), bias = b
+    if cnp.PyArray_NDIM(bias) != 1 or cnp.PyArray_DIM(bias, 0) != columns(a):
+        bias = arguments.bias(bias, "x", a)
+    bias = widened(bias, type_num)
     cdef cnp.ndarray y = result(out, a, x, b)
     run_arrays(ADD_BIAS, a, bias, y)
     return y
@@ -93,12 +90,9 @@ def add_bias(x, b, *, out=None):
 
 # ---------------------------------------------------------------- with the product
 
-cdef bint native_together(cnp.ndarray a, cnp.ndarray b, cnp.ndarray c):
-    return native(cnp.PyArray_TYPE(a)) and same_type(a, b) and same_type(a, c)
-
-
 def affine(x, W, b, *, out=None):
     cdef cnp.ndarray a, w, bias, y
+    cdef int type_num
     cdef bint is_plain = can_be_multiplied(x, W) and is_row(b, <cnp.ndarray> W)
     if is_plain:
         a, w, bias = x, W, b
@@ -108,22 +102,31 @@ def affine(x, W, b, *, out=None):
         w = W
         a, batch = arguments.samples(x, w)
         bias = arguments.bias(b, "W", w)
-        if not native_together(a, w, bias):
+        type_num = common_type(a, w)
+        if type_num < 0 or common_type(bias, behaved(w, type_num)) < 0:
             return fall_back("affine")(x, W, b, out=out)
-        a, w = behaved(a), behaved(w)
-        bias = cnp.PyArray_FROM_OTF(bias, cnp.PyArray_TYPE(bias), cnp.NPY_ARRAY_CARRAY_RO)
+        # A wider bias widens the product, not what it is made of.
+        a, w = behaved(a, type_num), behaved(w, type_num)
+        bias = widened(bias, common_type(bias, w))
     if out is not None:
         if is_plain:
             batch = (a.shape[0],)
-        arguments.separate_output(out, (*batch, w.shape[1]), (<object> w).dtype, {"x": x, "W": W, "b": b})
-    y = product(a, w, out)
-    run_arrays(ADD_BIAS, y, bias, y)
+        arguments.separate_output(out, (*batch, w.shape[1]), (<object> bias).dtype, {"x": x, "W": W, "b": b})
+    if same_type(w, bias):
+        y = product(a, w, out)
+        run_arrays(ADD_BIAS, y, bias, y)
+    else:
+        y = widened(product(a, w, None), cnp.PyArray_TYPE(bias))
+        run_arrays(ADD_BIAS, y, bias, y)
+        if out is not None:
+            cnp.PyArray_CopyInto(matrix_of(out, cnp.PyArray_DIM(y, 0), columns(y)), y)
     return y if is_plain and out is None else out if out is not None else y.reshape(*batch, w.shape[1])
 
 
 def affine_backward(dout, x, W, *, out=None):
-    cdef cnp.ndarray a, d, w, db
+    cdef cnp.ndarray a, d, w, db, d_of_dx, d_of_dW
     cdef cnp.npy_intp M
+    cdef int of_dx, of_dW
     cdef bint is_plain = (
         can_be_multiplied(x, W)
         and is_matrix(dout)
@@ -133,25 +136,30 @@ def affine_backward(dout, x, W, *, out=None):
     )
     if is_plain:
         a, d, w = x, dout, W
+        d_of_dx = d_of_dW = d
     else:
         dout, x, W = given("dout", dout, 0), given("x", x, 0), given("W", W, 0)
         arguments.weights(W)
         w = W
         a, batch = arguments.samples(x, w)
         d = arguments.samples_gradient(dout, batch, w)
-        if not native_together(a, d, w):
+        of_dx, of_dW = common_type(d, w), common_type(a, d)
+        if of_dx < 0 or of_dW < 0 or not native(cnp.PyArray_TYPE(d)):
             return fall_back("affine_backward")(dout, x, W, out=out)
-        a, d, w = behaved(a), behaved(d), behaved(w)
+        a, d, w = behaved(a, of_dW), behaved(d, cnp.PyArray_TYPE(d)), behaved(w, of_dx)
+        d_of_dx = behaved(d, of_dx)
+        d_of_dW = d_of_dx if of_dW == of_dx else behaved(d, of_dW)
     dx = dW = db_out = None
     if out is not None:
-        shapes, dtypes = (x.shape, W.shape, (w.shape[1],)), ((<object> w).dtype,) * 3
+        shapes = x.shape, W.shape, (w.shape[1],)
+        dtypes = (<object> w).dtype, (<object> a).dtype, (<object> d).dtype
         dx, dW, db_out = arguments.separate_outputs(out, shapes, dtypes, {"dout": dout, "x": x, "W": W})
     M = cnp.PyArray_DIM(w, 1)
     db = db_out if db_out is not None else empty(1, &M, cnp.PyArray_TYPE(d))
     # The products take dout as it is, like the reference's: BLAS sums in an order that depends on the layout.
     by_columns(BIAS_GRAD, cnp.PyArray_FROM_OTF(d, cnp.PyArray_TYPE(d), cnp.NPY_ARRAY_CARRAY_RO), db)
-    gradient = product(d, transposed(w), dx)
+    gradient = product(d_of_dx, transposed(w), dx)
     if dx is None:
         dx = gradient if is_plain else given_back(gradient.reshape(x.shape), None)
-    weights_gradient = product(transposed(a), d, dW)
+    weights_gradient = product(transposed(a), d_of_dW, dW)
     return dx, weights_gradient if dW is None else dW, db

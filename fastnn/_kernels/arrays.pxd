@@ -7,6 +7,7 @@ cdef extern from "numpy/arrayobject.h":
     bint PyArray_ISCARRAY(cnp.ndarray x)
     bint PyArray_ISCARRAY_RO(cnp.ndarray x)
     bint PyArray_SAMESHAPE(cnp.ndarray x, cnp.ndarray y)
+    bint PyTypeNum_ISFLOAT(int type_num)
     bint PyTypeNum_ISINTEGER(int type_num)
 
 cdef extern from *:

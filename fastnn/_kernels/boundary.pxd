@@ -72,6 +72,8 @@ cdef int by_columns(ColumnsOp op, cnp.ndarray x, cnp.ndarray y) except -1
 
 cdef cnp.ndarray read(str name, object x, int least_ndim)
 cdef cnp.ndarray made_plain(cnp.ndarray x, int least_ndim)
+cdef int common_type(cnp.ndarray x, cnp.ndarray x2) except -2
+cdef cnp.ndarray widened(cnp.ndarray x, int type_num)
 cdef object fall_back(str name)
 cdef int need_same_shape(str name, cnp.ndarray x, str other_name, cnp.ndarray y) except -1
 cdef cnp.ndarray empty(int ndim, cnp.npy_intp* shape, int type_num)

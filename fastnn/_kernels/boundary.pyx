@@ -1,8 +1,9 @@
 """The boundary between Python and the loops: check, allocate, run, return.  Written once, for all families.
 
 (A) An argument in the plain case (an ndarray of float32 or float64, C-contiguous, aligned, native byte order) is used
-    as it is.  Any other layout of these dtypes is copied into the plain case.  For any other dtype, and any mixture
-    that NumPy would promote, the reference does the work, and the profiler is told.
+    as it is.  Any other layout of these dtypes is copied into the plain case.  Where arguments are of different dtypes
+    that NumPy promotes to one of the two, the narrow ones are first copied into that.  For any other dtype the
+    reference does the work, and the profiler is told.
 (B) What is refused is refused by `fastnn.arguments`, so that every backend gives the same errors.
 (C) No pointer is taken before every check of the call has passed, and no check is made before all arguments are numbers
     and exact arrays, since their conversion may run the caller's code.
@@ -36,6 +37,8 @@ from fastnn._kernels.arrays cimport (
 from fastnn._kernels.loops.reductions cimport LANES, SHORT, WIDE
 from fastnn._kernels.vmath cimport real
 
+import numpy as np
+
 from fastnn import arguments, fallback, reference
 
 cnp.import_array()
@@ -65,6 +68,24 @@ cdef int need_same_shape(str name, cnp.ndarray x, str other_name, cnp.ndarray y)
     if not PyArray_SAMESHAPE(x, y):
         arguments.same_shape(name, x, other_name, y)
     return 0
+
+
+cdef int common_type(cnp.ndarray x, cnp.ndarray x2) except -2:
+    """The type that NumPy gives numbers of both together if it is a kernel's, else -1."""
+    cdef int type_num = cnp.PyArray_TYPE(x)
+    if not same_type(x, x2):
+        type_num = np.promote_types(x.dtype, x2.dtype).num
+    return type_num if native(type_num) else -1
+
+
+cdef cnp.ndarray widened(cnp.ndarray x, int type_num):
+    """x in the plain case and in a type that holds all its numbers."""
+    cdef cnp.ndarray y
+    if cnp.PyArray_TYPE(x) == type_num:
+        return plain(x, 0)
+    y = fresh(x, type_num)
+    cnp.PyArray_CopyInto(y, x)
+    return y
 
 
 cdef object fall_back(str name):
@@ -238,8 +259,12 @@ cdef object binary(Op op, str name, object x, str name2, object x2, object out):
     """Of two arrays of one shape."""
     x, x2 = given(name, x, op.by_rows), given(name2, x2, 0)
     cdef cnp.ndarray a = plain(x, op.by_rows), b = plain(x2, 0)
+    cdef int type_num
     if a is None or b is None or not same_type(a, b):
-        return fall_back(op.name)(x, x2, out=out)
+        type_num = common_type(x, x2)
+        if type_num < 0:
+            return fall_back(op.name)(x, x2, out=out)
+        a, b = plain(widened(x, type_num), op.by_rows), widened(x2, type_num)
     need_same_shape(name, a, name2, b)
     cdef cnp.ndarray y = result(out, a, x, x2)
     run_arrays(op, a, b, y)

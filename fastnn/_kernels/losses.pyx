@@ -1,7 +1,9 @@
 """Losses and their gradients."""
 
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
 from fastnn._kernels.arrays cimport COMPILED_FOR
-from fastnn._kernels.boundary cimport COMPUTES, MOVES, Chunk, Loop
+from fastnn._kernels.boundary cimport COMPUTES, MOVES, Chunk, Loop, Op
 cimport fastnn._kernels.loops.losses as loops
 from fastnn._kernels.targets cimport (
     ARRAY, CLASSES, DOUT, EPS, LOSS, PROBABILITIES, VALUES, Kind, LossOp, WithTargets, loss, loss_op
@@ -10,18 +12,30 @@ from fastnn._kernels.vmath cimport real
 
 from fastnn import arguments
 
+# Compiled for the same instruction set.
+cdef Op SIGMOID, SOFTMAX
+from .elementwise import SIGMOID
+from .softmax import SOFTMAX
+
 compiled_for = COMPILED_FOR.decode()
 
 
-cdef LossOp of_classes(str name, int form, Chunk float32, Chunk float64, Py_ssize_t long_enough):
+cdef LossOp of_classes(
+    str name, int form, Chunk float32, Chunk float64, Py_ssize_t long_enough, Op array_alone=None
+):
     cdef Loop check = <Loop> loops.first_bad_label
-    return loss_op(name, CLASSES, form, float32, float64, check, check, long_enough)
+    cdef LossOp op = loss_op(name, CLASSES, form, float32, float64, check, check, long_enough, array_alone)
+    op.labels_of[0], op.labels_of[1] = <Loop> loops.labels_of_rows[uint8_t], <Loop> loops.labels_of_rows[uint16_t]
+    op.labels_of[2], op.labels_of[3] = <Loop> loops.labels_of_rows[uint32_t], <Loop> loops.labels_of_rows[uint64_t]
+    return op
 
 
-cdef LossOp of_elements(str name, Kind kind, int form, Chunk float32, Chunk float64, Py_ssize_t long_enough):
+cdef LossOp of_elements(
+    str name, Kind kind, int form, Chunk float32, Chunk float64, Py_ssize_t long_enough, Op array_alone=None
+):
     return loss_op(
         name, kind, form, float32, float64,
-        <Loop> loops.are_probabilities[float], <Loop> loops.are_probabilities[double], long_enough
+        <Loop> loops.are_probabilities[float], <Loop> loops.are_probabilities[double], long_enough, array_alone
     )
 
 
@@ -108,7 +122,7 @@ CROSS_ENTROPY_ERROR_BACKWARD = of_classes(
 )
 SOFTMAX_CROSS_ENTROPY = of_classes(
     "softmax_cross_entropy", LOSS | ARRAY | EPS,
-    <Chunk> softmax_cross_entropy_chunk[float], <Chunk> softmax_cross_entropy_chunk[double], COMPUTES
+    <Chunk> softmax_cross_entropy_chunk[float], <Chunk> softmax_cross_entropy_chunk[double], COMPUTES, SOFTMAX
 )
 SOFTMAX_CROSS_ENTROPY_BACKWARD = of_classes(
     "softmax_cross_entropy_backward", ARRAY | DOUT,
@@ -170,7 +184,7 @@ cdef void scaled_difference_chunk(
 
 SIGMOID_CROSS_ENTROPY = of_elements(
     "sigmoid_cross_entropy", PROBABILITIES, LOSS | ARRAY | EPS,
-    <Chunk> sigmoid_cross_entropy_chunk[float], <Chunk> sigmoid_cross_entropy_chunk[double], COMPUTES
+    <Chunk> sigmoid_cross_entropy_chunk[float], <Chunk> sigmoid_cross_entropy_chunk[double], COMPUTES, SIGMOID
 )
 SIGMOID_CROSS_ENTROPY_BACKWARD = of_elements(
     "sigmoid_cross_entropy_backward", PROBABILITIES, ARRAY | DOUT,

@@ -11,11 +11,12 @@ from fastnn._kernels.arrays cimport (
     apart,
     columns,
     data,
+    native,
     same_type,
 )
 from fastnn._kernels.boundary cimport (
     CHUNKS, MOVES, Arrays, Chunk, ColumnsOp, Op, Task,
-    by_columns, chunked_op, empty, fall_back, fresh, given, head, plain, run, run_arrays
+    by_columns, chunked_op, empty, fall_back, fresh, given, head, plain, run, run_arrays, widened
 )
 cimport fastnn._kernels.loops.perceptron as loops
 from fastnn._kernels.products cimport as_matrix, is_row, product, transposed
@@ -183,6 +184,17 @@ cdef bint plain_chain(cnp.ndarray x, tuple params):
     return True
 
 
+cdef tuple in_one_type(cnp.ndarray x, tuple params):
+    """x and the parameters, plain and in the type that NumPy gives them together; () where they need not be widened."""
+    cdef object p
+    cdef bint differ = False
+    for p in params:
+        if not PyArray_CheckExact(p) or not native(cnp.PyArray_TYPE(<cnp.ndarray> p)):
+            return ()
+        differ |= not same_type(<cnp.ndarray> p, x)
+    return tuple([widened(p, cnp.NPY_FLOAT64) for p in (x, *params)]) if differ else ()
+
+
 cdef bint good_outputs(object out, tuple params, cnp.ndarray x, cnp.ndarray t):
     """As arguments.separate_outputs has it, seen without running any Python."""
     cdef Py_ssize_t i, k
@@ -266,13 +278,18 @@ def mlp_gradient(x, t, *params, activation="relu", loss="softmax", eps=arguments
     cdef cnp.ndarray a = plain(x, 0), targets = None, y, outputs
     cdef cnp.npy_intp[2] shape
     cdef Py_ssize_t N = 0
-    if a is not None and plain_chain(a, params):
+    cdef tuple used = params
+    if a is not None and not plain_chain(a, params):
+        in_one = in_one_type(a, params)
+        if in_one:
+            a, used = in_one[0], in_one[1:]
+    if a is not None and plain_chain(a, used):
         batch = None
-        if cnp.PyArray_NDIM(a) == 0 or cnp.PyArray_NDIM(a) > 2 or columns(a) != cnp.PyArray_DIM(params[0], 0):
-            a, batch = arguments.samples(a, params[0])
+        if cnp.PyArray_NDIM(a) == 0 or cnp.PyArray_NDIM(a) > 2 or columns(a) != cnp.PyArray_DIM(used[0], 0):
+            a, batch = arguments.samples(a, used[0])
         N = cnp.PyArray_DIM(a, 0) if cnp.PyArray_NDIM(a) == 2 else 1
         # Made first, since t is checked beside it: y is its rows.
-        shape[0], shape[1] = N, columns(params[len(params) - 2])
+        shape[0], shape[1] = N, columns(used[len(used) - 2])
         y = empty(1, shape + 1, cnp.PyArray_TYPE(a)) if a.ndim == 1 else empty(2, shape, cnp.PyArray_TYPE(a))
         outputs = y if batch is None else y.reshape(*batch, columns(y))
         # Class indices are copied: products let other threads run, and any new object may run a finalizer.
@@ -284,11 +301,11 @@ def mlp_gradient(x, t, *params, activation="relu", loss="softmax", eps=arguments
         shapes = tuple([p.shape for p in params])
         out = arguments.separate_outputs(out, shapes, ((<object> a).dtype,) * len(params), read)
 
-    cdef list inputs = forward(KNOWN[activation], a, params, y, N)
+    cdef list inputs = forward(KNOWN[activation], a, used, y, N)
     if gradient_op is None:
         value = run_loss(loss_op, outputs, targets, outputs, eps, 1.0)
     else:
         targets = plain(targets, 0)
         value = run_loss(loss_op, outputs, targets, outputs, eps, 1.0)
         run_loss(gradient_op, outputs, targets, outputs, eps, 1.0)
-    return value, *backward(KNOWN[activation], inputs, params, y, N, out)
+    return value, *backward(KNOWN[activation], inputs, used, y, N, out)

@@ -9,7 +9,7 @@ import contextvars
 import numpy as np
 
 from fastnn._kernels.arrays cimport PyArray_CheckExact, PyArray_ISCARRAY_RO, native, same_type
-from fastnn._kernels.boundary cimport empty
+from fastnn._kernels.boundary cimport empty, widened
 
 cnp.import_array()
 
@@ -48,12 +48,20 @@ cdef bint can_be_multiplied(object x, object W) noexcept:
     )
 
 
-cdef cnp.ndarray behaved(cnp.ndarray x):
-    return cnp.PyArray_FROM_OTF(x, cnp.PyArray_TYPE(x), cnp.NPY_ARRAY_ALIGNED)
+cdef cnp.ndarray behaved(cnp.ndarray x, int type_num):
+    """x as BLAS or NumPy can read it, in a type that holds all its numbers, and with its order of axes."""
+    if cnp.PyArray_TYPE(x) != type_num and cnp.PyArray_IS_C_CONTIGUOUS(x):
+        return widened(x, type_num)
+    return cnp.PyArray_FROM_OTF(x, type_num, cnp.NPY_ARRAY_ALIGNED)
 
 
 cdef cnp.ndarray as_matrix(cnp.ndarray x, Py_ssize_t N, Py_ssize_t K):
     return x if cnp.PyArray_NDIM(x) == 2 else x.reshape(N, K)
+
+
+cdef cnp.ndarray matrix_of(object out, Py_ssize_t N, Py_ssize_t M):
+    """A checked output, which may be of a subclass."""
+    return as_matrix(out if PyArray_CheckExact(out) else np.ndarray.view(out, np.ndarray), N, M)
 
 
 cdef cnp.ndarray transposed(cnp.ndarray x):
@@ -73,7 +81,7 @@ cdef cnp.ndarray product(cnp.ndarray a, cnp.ndarray b, object out):
     if out is None:
         y = empty(2, shape, cnp.PyArray_TYPE(a))
     else:
-        y = as_matrix(out if PyArray_CheckExact(out) else np.ndarray.view(out, np.ndarray), shape[0], shape[1])
+        y = matrix_of(out, shape[0], shape[1])
     # Copying a context takes a tenth of the time that np.errstate does.
     cdef object context = PyContext_Copy(without_warnings)
     PyContext_Enter(context)

@@ -1,12 +1,14 @@
 """Targets beside what they are targets of, and the sequence of every loss: the boundary's, for ops with a `t`."""
 
 from libc.math cimport INFINITY
+from libc.stdint cimport uint64_t
 
 cimport numpy as cnp
 
 from fastnn._kernels.arrays cimport (
     PyArray_ISCARRAY_RO,
     PyArray_SAMESHAPE,
+    PyTypeNum_ISFLOAT,
     PyTypeNum_ISINTEGER,
     columns,
     data,
@@ -14,7 +16,7 @@ from fastnn._kernels.arrays cimport (
     same_type,
 )
 from fastnn._kernels.boundary cimport (
-    CHUNKS, LONG, fall_back, fresh, given, given_back, head, plain, result, run
+    CHUNKS, LONG, common_type, fall_back, fresh, given, given_back, head, plain, result, run, run_arrays, widened
 )
 from fastnn._kernels.loops.reductions cimport sum_of_sums, value
 
@@ -39,6 +41,9 @@ cdef enum:
 
 ctypedef Py_ssize_t (*FirstBadLabel)(const Py_ssize_t* t, Py_ssize_t N, Py_ssize_t C) noexcept nogil
 ctypedef bint (*AreProbabilities32)(const float* t, Py_ssize_t n) noexcept nogil
+ctypedef bint (*LabelsOf)(
+    const void* t, uint64_t one, Py_ssize_t* labels, Py_ssize_t N, Py_ssize_t C
+) noexcept nogil
 ctypedef bint (*AreProbabilities64)(const double* t, Py_ssize_t n) noexcept nogil
 
 
@@ -78,24 +83,54 @@ cdef inline cnp.ndarray steady_labels(cnp.ndarray t, bint steady):
     return cnp.PyArray_FROM_OTF(t, cnp.NPY_INTP, LABELS | (0 if steady else cnp.NPY_ARRAY_ENSURECOPY))
 
 
+cdef uint64_t bits_of_one(int type_num) noexcept:
+    if type_num == cnp.NPY_FLOAT64:
+        return <uint64_t> 0x3FF << 52
+    if type_num == cnp.NPY_FLOAT32:
+        return <uint64_t> 0x7F << 23
+    return <uint64_t> 0xF << 10 if type_num == cnp.NPY_FLOAT16 else 1
+
+
+cdef cnp.ndarray labels_of(LossOp op, cnp.ndarray t):
+    """The class indices of one-hot rows, or None if t is something else.  A loop that reads one of them is enough."""
+    cdef int type_num = cnp.PyArray_TYPE(t), itemsize = cnp.PyArray_ITEMSIZE(t)
+    cdef int size = 0 if itemsize == 1 else 1 if itemsize == 2 else itemsize // 4 + 1
+    cdef LabelsOf labels_of_rows = <LabelsOf> op.labels_of[size]
+    cdef cnp.npy_intp N = rows(t), C = columns(t)
+    cdef cnp.ndarray labels = cnp.PyArray_EMPTY(1, &N, cnp.NPY_INTP, 0)
+    cdef uint64_t one = bits_of_one(type_num)
+    cdef Py_ssize_t* found = <Py_ssize_t*> data(labels)
+    cdef const void* numbers
+    cdef bint one_hot
+    t = cnp.PyArray_FROM_OTF(t, type_num, cnp.NPY_ARRAY_CARRAY_RO)
+    numbers = data(t)
+    if N * C < LONG:
+        one_hot = labels_of_rows(numbers, one, found, N, C)
+    else:
+        with nogil:
+            one_hot = labels_of_rows(numbers, one, found, N, C)
+    return labels if one_hot else None
+
+
 cdef cnp.ndarray classes_of(LossOp op, str name, cnp.ndarray y, cnp.ndarray t, bint steady):
     """t as checked class indices (intp) or as targets of y's dtype, or None if the reference has to do it."""
     cdef FirstBadLabel first_bad = <FirstBadLabel> op.checks[0]
     cdef cnp.ndarray array
-    cdef bint soft = False
+    cdef bint soft
+    if PyArray_SAMESHAPE(t, y) and cnp.PyArray_SIZE(y):
+        if common_type(t, y) != cnp.PyArray_TYPE(y):
+            return None
+        array = labels_of(op, t)
+        return cnp.PyArray_FROM_OTF(t, cnp.PyArray_TYPE(y), cnp.NPY_ARRAY_CARRAY_RO) if array is None else array
     if are_labels_of(t, y):
         array = steady_labels(t, steady)
         if first_bad(<const Py_ssize_t*> data(array), rows(y), columns(y)) < 0:
             return array
     array, soft = arguments.targets(name, y, t)
-    if not soft:
-        array = steady_labels(array, steady)
-        if first_bad(<const Py_ssize_t*> data(array), rows(y), columns(y)) >= 0:
-            raise RuntimeError("t was changed by another thread while it was being checked")
-        return array
-    if not same_type(array, y) and np.result_type(array, y) != y.dtype:
-        return None
-    return cnp.PyArray_FROM_OTF(array, cnp.PyArray_TYPE(y), cnp.NPY_ARRAY_CARRAY_RO)
+    array = steady_labels(array, steady)
+    if soft or first_bad(<const Py_ssize_t*> data(array), rows(y), columns(y)) >= 0:
+        raise RuntimeError("t was changed by another thread while it was being checked")
+    return array
 
 
 # ---------------------------------------------------------------- values and probabilities, element by element
@@ -134,7 +169,20 @@ cdef cnp.ndarray values_of(LossOp op, str name, cnp.ndarray y, cnp.ndarray t):
         if are_probabilities(op, array):
             return array
     array = arguments.binary_targets(name, y, t) if binary else arguments.values(name, y, t)
-    return array if same_type(array, y) else None
+    if same_type(array, y):
+        return array
+    return widened(array, cnp.PyArray_TYPE(y)) if common_type(array, y) == cnp.PyArray_TYPE(y) else None
+
+
+cdef bint widen(LossOp op, cnp.ndarray x, cnp.ndarray t) except -1:
+    """Targets beside x make the result float64, and x, which is float32, does not."""
+    if cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT64 or same_type(x, t):
+        return False
+    if op.kind == CLASSES and not PyArray_SAMESHAPE(t, x):
+        return False
+    if op.kind != CLASSES and not PyTypeNum_ISFLOAT(cnp.PyArray_TYPE(t)):
+        return op.kind == VALUES  # differences of integers are taken in float64
+    return common_type(x, t) == cnp.NPY_FLOAT64
 
 
 cdef cnp.ndarray targets_of(LossOp op, str name, cnp.ndarray x, cnp.ndarray t, bint steady):
@@ -149,13 +197,13 @@ cdef cnp.ndarray targets_of(LossOp op, str name, cnp.ndarray x, cnp.ndarray t, b
 
 cdef LossOp loss_op(
     str name, Kind kind, int form, Chunk float32, Chunk float64, Loop check32, Loop check64,
-    Py_ssize_t long_enough
+    Py_ssize_t long_enough, Op array_alone=None
 ):
     cdef LossOp op = LossOp.__new__(LossOp)
     op.name, op.kind, op.form = name, kind, form
     op.chunks[0], op.chunks[1] = float32, float64
     op.checks[0], op.checks[1] = check32, check64
-    op.long_enough, op.by_rows = long_enough, kind == CLASSES
+    op.long_enough, op.by_rows, op.array_alone = long_enough, kind == CLASSES, array_alone
     return op
 
 
@@ -185,26 +233,34 @@ cdef object run_loss(LossOp op, cnp.ndarray x, cnp.ndarray t, cnp.ndarray y, dou
 
 cdef object loss(LossOp op, object x, object t, object dout, object eps, object out):
     """The loss, the array that the op makes of x and t, or both."""
-    cdef bint gives_loss = op.form & LOSS, gives_array = op.form & ARRAY
+    cdef bint classes, gives_loss = op.form & LOSS, gives_array = op.form & ARRAY
     cdef str name = "x" if gives_loss and gives_array else "y"
     cdef int least_ndim = op.kind != VALUES
-    cdef cnp.ndarray y = None
+    cdef cnp.ndarray y = None, w
     cdef Py_ssize_t work
     eps, dout = epsilon(eps), upstream(dout)
     x, t = given(name, x, least_ndim), given("t", t, 0)
     cdef cnp.ndarray a = plain(x, least_ndim), b = None
     if a is not None:
+        w = plain(widened(a, cnp.NPY_FLOAT64), least_ndim) if widen(op, a, t) else a
         # What checks `out` may be Python, during which other threads run, and so do they while loops are long.
         work = cnp.PyArray_SIZE(a) if gives_array or op.kind != CLASSES else rows(a)
-        b = targets_of(op, name, a, t, out is None and work < LONG)
-    if a is None or b is None or widens(dout, a):
+        b = targets_of(op, name, w, t, out is None and work < LONG)
+    if a is None or b is None or widens(dout, w):
         return loss_by_reference(op, x, t, dout, eps, out)
     if gives_array:
-        read = t if op.kind == CLASSES else b
-        y = result(out, a, x, None if gives_loss else read)
+        # Classes of two were copied, as by the reference.  Else b is t itself, in x's shape, or its copy.
+        classes = op.kind == PROBABILITIES and not PyTypeNum_ISFLOAT(cnp.PyArray_TYPE(t))
+        read = b if classes or op.kind != CLASSES and same_type(b, t) else t
+        y = result(out, w if op.array_alone is None else a, x, None if gives_loss else read)
         if out is not None and gives_loss:
             arguments.clear_of(out, "t", read)
-    mean = run_loss(op, a, b if op.kind == CLASSES else plain(b, 0), y, eps, dout)
+    b = b if op.kind == CLASSES else plain(b, 0)
+    if w is a or op.array_alone is None:
+        mean = run_loss(op, w, b, y, eps, dout)
+    else:
+        mean = run_loss(op, w, b, w, eps, dout)
+        run_arrays(op.array_alone, a, None, y)
     if not gives_array:
         return mean
     array = given_back(y, out)

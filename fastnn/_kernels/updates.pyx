@@ -14,7 +14,7 @@ from fastnn._kernels.arrays cimport (
     native,
     same_type,
 )
-from fastnn._kernels.boundary cimport CHUNKS, MOVES, Chunk, Task, fresh, given_back, head, run
+from fastnn._kernels.boundary cimport CHUNKS, MOVES, Chunk, Task, fresh, given_back, head, run, widened
 from fastnn._kernels.vmath cimport real
 
 from fastnn import arguments
@@ -93,21 +93,35 @@ cdef bint in_place(object p, object a, object b, object dp, object out):
     return b is None or is_state(b, p, dp, (<tuple> out)[2]) and apart(b, p) and apart(b, a)
 
 
-cdef list brought_in_place(tuple names, tuple state, object dp, object out):
-    """The arrays to change, which hold the state, and the gradient, all plain; None if the reference has to do it.
+cdef tuple brought_in_place(tuple names, tuple state, object dp, object out):
+    """The arrays to change, which hold the state, what the step changes, and the gradient, of one type.
 
+    These are the arrays themselves unless the gradient is wider.  All are plain.  None if the reference has to do it.
     `out` is a tuple or None.
     """
     arrays, gradient = arguments.step(dict(zip(names, state)), dp)
     given = arguments.step_outputs(out, arrays, gradient)
-    cdef cnp.ndarray p = arrays[0]
-    if not native(cnp.PyArray_TYPE(p)) or not same_type(gradient, p):
+    cdef cnp.ndarray p = arrays[0], g = gradient
+    if not native(cnp.PyArray_TYPE(p)) or not native(cnp.PyArray_TYPE(g)):
         return None
     changed = [fresh(a, cnp.PyArray_TYPE(p)) if g is None else g for a, g in zip(arrays, given, strict=True)]
     for array, values in zip(changed, arrays, strict=True):
         if array is not values:
             cnp.PyArray_CopyInto(array, values)  # np.copyto would ask a subclass
-    return [*changed, cnp.PyArray_FROM_OTF(gradient, cnp.PyArray_TYPE(p), cnp.NPY_ARRAY_CARRAY_RO)]
+    wide = changed if same_type(g, p) else [widened(array, cnp.PyArray_TYPE(g)) for array in changed]
+    return changed, wide, cnp.PyArray_FROM_OTF(g, cnp.PyArray_TYPE(g), cnp.NPY_ARRAY_CARRAY_RO)
+
+
+cdef int narrow(cnp.ndarray wide, cnp.ndarray y) except -1:
+    """y, float32, = wide, float64.  NumPy's own copy would warn of an overflow."""
+    cdef const double* x = <const double*> data(wide)
+    cdef float* rounded = <float*> data(y)
+    cdef Py_ssize_t i
+    if not PyArray_SAMESHAPE(wide, y):
+        raise RuntimeError("an output changed its shape while others were being read")
+    for i in range(cnp.PyArray_SIZE(wide)):
+        rounded[i] = <float> x[i]
+    return 0
 
 
 # ---------------------------------------------------------------- the sequence
@@ -115,14 +129,14 @@ cdef list brought_in_place(tuple names, tuple state, object dp, object out):
 cdef object update(UpdateOp op, object p, object a, object b, object dp, const double* constants, object out):
     """The results, in place where `out` says so; None if the reference has to do it."""
     cdef Py_ssize_t count = len(op.names)
-    cdef list arrays
+    cdef list changed = None, wide = None
     cdef Update task
     if not in_place(p, a, b, dp, out):
-        arrays = brought_in_place(op.names, (p, a, b)[:count], dp, (out,) if count == 1 else out)
-        if arrays is None:
+        brought = brought_in_place(op.names, (p, a, b)[:count], dp, (out,) if count == 1 else out)
+        if brought is None:
             return None
-        p, dp = arrays[0], arrays[count]
-        a, b = arrays[1] if count > 1 else None, arrays[2] if count > 2 else None
+        changed, wide, dp = brought
+        p, a, b = (*wide, None, None)[:3]
     task = Update(
         head(op, p),
         constants,
@@ -131,6 +145,10 @@ cdef object update(UpdateOp op, object p, object a, object b, object dp, const d
         data(b),
     )
     run(op, dp, &task.head, task.head.N, 1, CHUNKS)
+    if changed is not wide:
+        for array, y in zip(wide, changed):
+            narrow(array, y)
+        p, a, b = (*changed, None, None)[:3]
     if count == 1:
         return given_back(p, out)
     if cnp.PyArray_NDIM(p) == 0:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from fastnn import arguments
 from fastnn.arguments import Array
-from fastnn.reference.numbers import as_numbers, floating, result, wide
+from fastnn.reference.numbers import as_numbers, floating, result, together, wide
 
 
 def relu(x: npt.ArrayLike, *, out: Array | None = None) -> Array:
@@ -235,7 +235,8 @@ def sigmoid_backward(dout: npt.ArrayLike, y: npt.ArrayLike, *, out: Array | None
     dout, y = arguments.numeric("dout", dout), arguments.numeric("y", y)
     arguments.same_shape("dout", dout, "y", y)
     with np.errstate(all="ignore"):
-        dx = dout * (1 - as_numbers(y)) * y
+        d, y_of_dx = together(dout, as_numbers(y))
+        dx = d * (1 - y_of_dx) * y_of_dx
     return result(dx, out, dout, y)
 
 
@@ -327,6 +328,6 @@ def tanh_backward(dout: npt.ArrayLike, y: npt.ArrayLike, *, out: Array | None = 
     dout, y = arguments.numeric("dout", dout), arguments.numeric("y", y)
     arguments.same_shape("dout", dout, "y", y)
     with np.errstate(all="ignore"):
-        numbers = as_numbers(y)
-        dx = dout * (1 - numbers * numbers)
+        d, y_of_dx = together(dout, as_numbers(y))
+        dx = d * (1 - y_of_dx * y_of_dx)
     return result(dx, out, dout, y)

@@ -10,7 +10,8 @@ import numpy.typing as npt
 from fastnn import arguments
 from fastnn.arguments import EPS, Array
 from fastnn.reference.elementwise import sigmoid
-from fastnn.reference.numbers import count_rows, floating, minus_max, result, wide, wide_sum
+from fastnn.reference.numbers import count_rows, floating, minus_max, result, together, wide, wide_sum
+from fastnn.reference.softmax import softmax
 
 
 def cross_entropy_error(y: npt.ArrayLike, t: npt.ArrayLike, *, eps: float = EPS) -> Any:
@@ -62,8 +63,7 @@ def cross_entropy_error(y: npt.ArrayLike, t: npt.ArrayLike, *, eps: float = EPS)
     """
     eps = arguments.epsilon(eps)
     y, t = arguments.numeric("y", y, least_ndim=1), arguments.numeric("t", t)
-    y = floating(y)
-    t, soft = _targets("y", y, t)
+    y, t, soft = _together("y", floating(y), t)
     with np.errstate(all="ignore"):
         logs = np.log(wide((y if soft else _at_labels(y, t)) + eps))
         terms = np.where(t == 0, 0, t * logs) if soft else logs
@@ -125,8 +125,7 @@ def cross_entropy_error_backward(
     """
     eps, dout = arguments.epsilon(eps), arguments.upstream(dout)
     given = arguments.numeric("y", y, least_ndim=1), arguments.numeric("t", t)
-    y = floating(given[0])
-    t, soft = _targets("y", y, given[1])
+    y, t, soft = _together("y", floating(given[0]), given[1])
     with np.errstate(all="ignore"):
         if soft:
             dy = np.where(t == 0, 0, -t * dout / (count_rows(y) * (y + eps)))
@@ -193,8 +192,8 @@ def softmax_cross_entropy(
     1000.0
     """
     eps = arguments.epsilon(eps)
-    x, labels_or_targets = arguments.numeric("x", x, least_ndim=1), arguments.numeric("t", t)
-    t, soft = _targets("x", floating(x), labels_or_targets)
+    given = arguments.numeric("x", x, least_ndim=1), arguments.numeric("t", t)
+    x, t, soft = _together("x", floating(given[0]), given[1])
     with np.errstate(all="ignore"):
         shifted = minus_max(x)
         e = np.exp(wide(shifted))
@@ -202,8 +201,10 @@ def softmax_cross_entropy(
         y = (e / total).astype(shifted.dtype)
         logs = shifted - np.log(total) if eps == 0 else np.log(wide(y + eps))
         terms = np.where(t == 0, 0, t * logs) if soft else _at_labels(logs, t)
-        loss = np.result_type(y, t if soft else y).type(0 - wide_sum(terms) / count_rows(x))
-    return loss, _result_beside_targets(y, out, x, labels_or_targets)
+        loss = y.dtype.type(0 - wide_sum(terms) / count_rows(x))
+        if x.dtype != floating(given[0]).dtype:
+            y = softmax(given[0])
+    return loss, _result_beside_targets(y, out, *given)
 
 
 def softmax_cross_entropy_backward(
@@ -324,9 +325,10 @@ def softmax_cross_entropy_and_grad(
     0.306 [[ 0.018  0.245 -0.263]]
     """
     eps, dout = arguments.epsilon(eps), arguments.upstream(dout)
-    x, t = arguments.numeric("x", x, least_ndim=1), arguments.numeric("t", t)
+    given = arguments.numeric("x", x, least_ndim=1), arguments.numeric("t", t)
+    x, t, _ = _together("x", floating(given[0]), given[1])
     loss, y = softmax_cross_entropy(x, t, eps=eps)
-    return loss, _result_beside_targets(softmax_cross_entropy_backward(y, t, dout), out, x, t)
+    return loss, _result_beside_targets(softmax_cross_entropy_backward(y, t, dout), out, *given)
 
 
 def sigmoid_cross_entropy(
@@ -385,14 +387,16 @@ def sigmoid_cross_entropy(
     x, t = arguments.numeric("x", x, least_ndim=1), arguments.numeric("t", t)
     t = arguments.binary_targets("x", x, t)
     y = sigmoid(x)
-    p, z = wide(t), wide(x)
+    z, p = together(floating(x), t)
+    of_class_1, of_class_0 = sigmoid(z), sigmoid(-z)
+    p, z = wide(p), wide(z)
     with np.errstate(all="ignore"):
         if eps == 0:
             rest = np.log1p(np.exp(-np.abs(z)))
             of_1, of_0 = np.maximum(-z, 0) + rest, np.maximum(z, 0) + rest
         else:
             # 1 - y would have lost the digits of a small probability.
-            of_1, of_0 = -np.log(wide(y + eps)), -np.log(wide(sigmoid(-floating(x)) + eps))
+            of_1, of_0 = -np.log(wide(of_class_1 + eps)), -np.log(wide(of_class_0 + eps))
         terms = np.where(p == 0, 0, p * of_1) + np.where(p == 1, 0, (1 - p) * of_0)
         loss = (wide_sum(terms) / x.size).astype(np.result_type(y, t))
     return loss[()], _result_beside_targets(y, out, x, t)
@@ -549,6 +553,12 @@ def mean_squared_error_backward(
 def _targets(name: str, y: Array, t: Array) -> tuple[Array, bool]:
     t, soft = arguments.targets(name, y, t)
     return (t.astype(np.result_type(y, t), copy=False) if soft else t.astype(np.intp, copy=False)), soft
+
+
+def _together(name: str, y: Array, t: Array) -> tuple[Array, Array, bool]:
+    """`y`, widened first where targets are wider, and `_targets`."""
+    t, soft = _targets(name, y, t)
+    return y.astype(t.dtype, copy=False) if soft else y, t, soft
 
 
 def _at_labels(y: Array, labels: Array) -> Array:

@@ -21,6 +21,12 @@ def floating(x: Array) -> Array:
     return x.astype(np.result_type(x, np.float16), copy=False)
 
 
+def together(*arrays: Array) -> tuple[Array, ...]:
+    """Arrays in the dtype that NumPy gives them together, if that is of floats: the narrow ones are widened first."""
+    dtype = np.result_type(*arrays)
+    return tuple(a.astype(dtype, copy=False) for a in arrays) if dtype.kind == "f" else arrays
+
+
 def wide(x: Array) -> Array:
     return x.astype(np.result_type(x, np.float64), copy=False)
 

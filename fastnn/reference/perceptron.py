@@ -18,7 +18,7 @@ from fastnn.reference.losses import (
     sigmoid_cross_entropy_backward,
     softmax_cross_entropy_and_grad,
 )
-from fastnn.reference.numbers import result
+from fastnn.reference.numbers import result, together
 
 
 def _sigmoid_loss(y: Array, t: Array, eps: float) -> tuple[Any, Array]:
@@ -116,8 +116,9 @@ def mlp_gradient(
     loss_and_grad = _LOSSES[arguments.one_of("loss", loss, LOSSES)]
     x, t = arguments.numeric("x", x), arguments.numeric("t", t)
     arrays = [arguments.numeric(f"params[{i}]", p) for i, p in enumerate(params)]
-    pairs = arguments.pairs(arrays)
-    y: Any = x
+    y: Any
+    y, *of_y = together(x, *arrays)
+    pairs = arguments.pairs(of_y)
     inputs: list[Array] = []
     for W, b in pairs:
         inputs.append(activate(y) if inputs else y)

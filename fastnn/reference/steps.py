@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from fastnn import arguments
 from fastnn.arguments import Array
-from fastnn.reference.numbers import result
+from fastnn.reference.numbers import result, together
 
 # Keeps a step from a division by 0; no parameter in the books.
 STEP_EPS = 1e-7
@@ -406,7 +406,7 @@ def _stepped(
     """What `step` makes of the state and the gradient, in the state's dtype and where `out` wants it."""
     arrays, gradient = arguments.step(state, dp)
     given = arguments.step_outputs(out, arrays, gradient)
-    with np.errstate(all="ignore"):
-        changed = step(*arrays, gradient)
     dtype = arrays[0].dtype.newbyteorder("=")
-    return tuple(result(np.asarray(new, dtype), array) for new, array in zip(changed, given, strict=True))
+    with np.errstate(all="ignore"):
+        changed = [np.asarray(new, dtype) for new in step(*together(*arrays, gradient))]
+    return tuple(result(new, array) for new, array in zip(changed, given, strict=True))

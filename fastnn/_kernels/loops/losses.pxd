@@ -1,5 +1,6 @@
 """Losses and their gradients.  Each loss gives the sum over its rows, of which it is minus the mean."""
 
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from fastnn._kernels.loops.reductions cimport (
@@ -24,6 +25,32 @@ cdef inline Py_ssize_t first_bad_label(const Py_ssize_t* t, Py_ssize_t N, Py_ssi
         if <size_t> t[n] >= <size_t> C:
             return n
     return -1
+
+
+ctypedef fused bits:
+    uint8_t
+    uint16_t
+    uint32_t
+    uint64_t
+
+
+cdef inline bint labels_of_rows(
+    const bits* t, uint64_t one, Py_ssize_t* labels, Py_ssize_t N, Py_ssize_t C
+) noexcept nogil:
+    """IN t (N, C), OUT labels (N,).  Whether each row has the bits `one` at its label and 0 elsewhere, if C <= 2^31."""
+    cdef Py_ssize_t n, j, label
+    cdef uint64_t found
+    if C > <Py_ssize_t> 1 << 31:  # a sum of places might look like one
+        return False
+    for n in range(N):
+        found = 0  # how many are not 0, above the sum of their places
+        for j in range(C):
+            found += (<uint64_t> 1 << 48) + <uint64_t> j if t[n * C + j] != 0 else 0
+        label = <Py_ssize_t> (found - (<uint64_t> 1 << 48))
+        if label < 0 or label >= C or t[n * C + label] != <bits> one:
+            return False
+        labels[n] = label
+    return True
 
 
 cdef inline double sum_of_logs(real* p, Py_ssize_t n) noexcept nogil:
