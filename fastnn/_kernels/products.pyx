@@ -55,6 +55,16 @@ cdef cnp.ndarray behaved(cnp.ndarray x, int type_num):
     return cnp.PyArray_FROM_OTF(x, type_num, cnp.NPY_ARRAY_ALIGNED)
 
 
+def as_factor(x, W):
+    """x as a product with W takes it: itself, or its copy in float64 if it is of float32 and W is not."""
+    if (
+        PyArray_CheckExact(x) and cnp.PyArray_TYPE(<cnp.ndarray> x) == cnp.NPY_FLOAT32
+        and PyArray_CheckExact(W) and cnp.PyArray_TYPE(<cnp.ndarray> W) == cnp.NPY_FLOAT64
+    ):
+        return behaved(x, cnp.NPY_FLOAT64)
+    return x
+
+
 cdef cnp.ndarray as_matrix(cnp.ndarray x, Py_ssize_t N, Py_ssize_t K):
     return x if cnp.PyArray_NDIM(x) == 2 else x.reshape(N, K)
 

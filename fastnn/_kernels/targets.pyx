@@ -20,7 +20,6 @@ from fastnn._kernels.boundary cimport (
 )
 from fastnn._kernels.loops.reductions cimport sum_of_sums, value
 
-import numpy as np
 
 from fastnn import arguments
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn import ops
+from fastnn._kernels.products import as_factor
 from fastnn.arguments import Array
 from fastnn.layers.base import NO_FORWARD, Layer, Shape
 
@@ -54,7 +55,8 @@ class Affine(Layer):
     array([2., 2., 2.])
     """
 
-    parameters, op, kept, rowwise = ("W", "b"), "affine", ("x",), True
+    parameters, op, kept, rowwise = ("W", "b"), "affine", ("x", "_factor"), True
+    _factor: Any = None  # x, and what a product takes for it; older pickles lack it
     W: Any
     b: Any
     dW: Any
@@ -78,9 +80,10 @@ class Affine(Layer):
         y : ndarray, shape (N, M), (M,) or (..., M)
         """
         W, b = self.params
-        y = ops.affine(x, W, b)
+        factor = as_factor(x, W)  # once for forward and backward
+        y = ops.affine(factor, W, b)
         if train_flg and self.training:
-            self.x = x
+            self.x, self._factor = x, (x, factor)
         return y
 
     def backward(self, dout: npt.ArrayLike) -> Array:
@@ -97,7 +100,8 @@ class Affine(Layer):
         """
         if self.x is None:
             raise RuntimeError(NO_FORWARD)
-        dx, dW, db = ops.affine_backward(dout, self.x, self.params[0])
+        x = self._factor[1] if self._factor and self._factor[0] is self.x else self.x
+        dx, dW, db = ops.affine_backward(dout, x, self.params[0])
         self.set_gradients(dW, db)
         return dx
 

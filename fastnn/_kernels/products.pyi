@@ -1,0 +1,3 @@
+from typing import Any
+
+def as_factor(x: Any, W: Any) -> Any: ...
