@@ -9,6 +9,7 @@ cdef extern from "numpy/arrayobject.h":
     bint PyArray_SAMESHAPE(cnp.ndarray x, cnp.ndarray y)
     bint PyTypeNum_ISFLOAT(int type_num)
     bint PyTypeNum_ISINTEGER(int type_num)
+    bint PyTypeNum_ISNUMBER(int type_num)
 
 cdef extern from *:
     """

@@ -6,12 +6,15 @@ from libc.stdint cimport uint64_t
 cimport numpy as cnp
 
 from fastnn._kernels.arrays cimport (
+    PyArray_CheckExact,
     PyArray_ISCARRAY_RO,
     PyArray_SAMESHAPE,
     PyTypeNum_ISFLOAT,
     PyTypeNum_ISINTEGER,
+    PyTypeNum_ISNUMBER,
     columns,
     data,
+    native,
     rows,
     same_type,
 )
@@ -40,10 +43,10 @@ cdef enum:
 
 ctypedef Py_ssize_t (*FirstBadLabel)(const Py_ssize_t* t, Py_ssize_t N, Py_ssize_t C) noexcept nogil
 ctypedef bint (*AreProbabilities32)(const float* t, Py_ssize_t n) noexcept nogil
+ctypedef bint (*AreProbabilities64)(const double* t, Py_ssize_t n) noexcept nogil
 ctypedef bint (*LabelsOf)(
     const void* t, uint64_t one, Py_ssize_t* labels, Py_ssize_t N, Py_ssize_t C
 ) noexcept nogil
-ctypedef bint (*AreProbabilities64)(const double* t, Py_ssize_t n) noexcept nogil
 
 
 # ---------------------------------------------------------------- numbers
@@ -109,6 +112,24 @@ cdef cnp.ndarray labels_of(LossOp op, cnp.ndarray t):
         with nogil:
             one_hot = labels_of_rows(numbers, one, found, N, C)
     return labels if one_hot else None
+
+
+# One for `class_indices`: whichever was made last, since all find the same.
+cdef LossOp of_classes = None
+
+
+def class_indices(x, t):
+    """t as a loss takes it beside x: class indices, if it is a one-hot array that does not widen x; else t itself."""
+    if of_classes is None or not PyArray_CheckExact(x) or not PyArray_CheckExact(t):
+        return t
+    if not (PyArray_SAMESHAPE(x, t) and cnp.PyArray_NDIM(x) and cnp.PyArray_SIZE(x) and native(cnp.PyArray_TYPE(x))):
+        return t
+    if not PyTypeNum_ISNUMBER(cnp.PyArray_TYPE(t)) or common_type(t, x) != cnp.PyArray_TYPE(x):
+        return t
+    cdef cnp.ndarray labels = labels_of(of_classes, t)
+    if labels is None:
+        return t
+    return labels if cnp.PyArray_NDIM(x) == 2 else labels.reshape(x.shape[:-1])
 
 
 cdef cnp.ndarray classes_of(LossOp op, str name, cnp.ndarray y, cnp.ndarray t, bint steady):
@@ -203,6 +224,9 @@ cdef LossOp loss_op(
     op.chunks[0], op.chunks[1] = float32, float64
     op.checks[0], op.checks[1] = check32, check64
     op.long_enough, op.by_rows, op.array_alone = long_enough, kind == CLASSES, array_alone
+    if kind == CLASSES:
+        global of_classes
+        of_classes = op
     return op
 
 

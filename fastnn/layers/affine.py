@@ -10,7 +10,7 @@ import numpy.typing as npt
 from fastnn import ops
 from fastnn._kernels.products import as_factor
 from fastnn.arguments import Array
-from fastnn.layers.base import NO_FORWARD, Layer, Shape
+from fastnn.layers.base import NO_FORWARD, Layer, Shape, made_of
 
 
 class Affine(Layer):
@@ -100,8 +100,7 @@ class Affine(Layer):
         """
         if self.x is None:
             raise RuntimeError(NO_FORWARD)
-        x = self._factor[1] if self._factor and self._factor[0] is self.x else self.x
-        dx, dW, db = ops.affine_backward(dout, x, self.params[0])
+        dx, dW, db = ops.affine_backward(dout, made_of(self.x, self._factor), self.params[0])
         self.set_gradients(dW, db)
         return dx
 

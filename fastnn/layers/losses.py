@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from fastnn import arguments, ops
+from fastnn._kernels.targets import class_indices
 from fastnn.arguments import EPS, Array
-from fastnn.layers.base import NO_FORWARD, Layer
+from fastnn.layers.base import NO_FORWARD, Layer, made_of
 
 
 class CrossEntropyError(Layer):
@@ -41,7 +42,8 @@ class CrossEntropyError(Layer):
            [ 0., -1.]])
     """
 
-    op, kept, is_loss = "cross_entropy_error", ("y", "t"), True
+    op, kept, is_loss = "cross_entropy_error", ("y", "t", "_labels"), True
+    _labels: Any = None  # t, and the class indices in it; older pickles lack it
 
     def __init__(self, *, eps: float = EPS) -> None:
         super().__init__()
@@ -49,22 +51,24 @@ class CrossEntropyError(Layer):
 
     def forward(self, y: npt.ArrayLike, t: npt.ArrayLike, train_flg: bool = True) -> Any:
         """``L = -(1/N) sum_n log(y[n, t_n] + eps)``."""
-        loss = ops.cross_entropy_error(y, t, eps=self.eps)
+        labels = class_indices(y, t)
+        loss = ops.cross_entropy_error(y, labels, eps=self.eps)
         if train_flg and self.training:
-            self.y, self.t = y, t
+            self.y, self.t, self._labels = y, t, (t, labels)
         return loss
 
     def backward(self, dout: float = 1.0) -> Array:
         """``dy[n, t_n] = -dout / (N (y[n, t_n] + eps))``, 0 elsewhere."""
         if self.y is None:
             raise RuntimeError(NO_FORWARD)
-        return ops.cross_entropy_error_backward(self.y, self.t, dout, eps=self.eps)
+        return ops.cross_entropy_error_backward(self.y, made_of(self.t, self._labels), dout, eps=self.eps)
 
 
 class _WithLoss(Layer):
     """An output activation and its loss in one, for the end of a network."""
 
-    kept, is_loss = ("loss", "y", "t"), True
+    kept: ClassVar[tuple[str, ...]] = ("loss", "y", "t")
+    is_loss = True
 
     loss: Any
     y: Any
@@ -115,7 +119,8 @@ class SoftmaxWithLoss(_WithLoss):
            [ 0.25, -0.25]])
     """
 
-    op = "softmax_cross_entropy"
+    op, kept = "softmax_cross_entropy", (*_WithLoss.kept, "_labels")
+    _labels: Any = None  # t, and the class indices in it; older pickles lack it
 
     def __init__(self, *, eps: float = EPS, from_logits: bool = True) -> None:
         super().__init__()
@@ -125,18 +130,19 @@ class SoftmaxWithLoss(_WithLoss):
     def forward(self, x: npt.ArrayLike, t: npt.ArrayLike, train_flg: bool = True) -> Any:
         """``L = cross_entropy_error(y, t)`` with ``y = softmax(x)``, or ``y = x`` without `from_logits`."""
         y: Any = x
+        labels = class_indices(x, t)
         if self.from_logits:
-            loss, y = ops.softmax_cross_entropy(x, t, eps=self.eps)
+            loss, y = ops.softmax_cross_entropy(x, labels, eps=self.eps)
         else:
-            loss = ops.cross_entropy_error(x, t, eps=self.eps)
+            loss = ops.cross_entropy_error(x, labels, eps=self.eps)
         if train_flg and self.training:
-            self.loss, self.y, self.t = loss, y, t
+            self.loss, self.y, self.t, self._labels = loss, y, t, (t, labels)
         return loss
 
     def backward(self, dout: float = 1.0) -> Array:
         """``dx = dout (y - t) / N``."""
         y, t = self._result()
-        return ops.softmax_cross_entropy_backward(y, t, dout)
+        return ops.softmax_cross_entropy_backward(y, made_of(t, self._labels), dout)
 
     def accuracy(self, x: npt.ArrayLike, t: npt.ArrayLike) -> float:
         """The share of rows, 0 to 1, whose largest number is at the label; `t` is class indices or one-hot."""

@@ -11,6 +11,7 @@ from fastnn._kernels.vmath cimport exp_of_nonpositive, log, real, sigmoid as sig
 
 cdef enum:
     CLOSE = 4096
+    FEW = 16
 
 
 cdef inline Py_ssize_t first_bad_label(const Py_ssize_t* t, Py_ssize_t N, Py_ssize_t C) noexcept nogil:
@@ -33,23 +34,56 @@ ctypedef fused bits:
     uint32_t
     uint64_t
 
+ctypedef fused places:
+    uint32_t
+    uint64_t
+
+
+cdef inline places place_of_one(const bits* t, Py_ssize_t C, places count) noexcept nogil:
+    """IN t (C,).  The place of what is not 0 if that is one element, else `count` or more, which is above all places."""
+    cdef places found = 0, j
+    for j in range(<places> C):
+        found += count + j if t[j] != 0 else 0
+    return found - count
+
+
+cdef inline void places_of_one(const bits* t, Py_ssize_t* found, Py_ssize_t rows, Py_ssize_t C) noexcept nogil:
+    """`place_of_one` of short rows: IN t (rows, C), OUT found (rows,), rows <= TILE, C <= FEW."""
+    cdef uint8_t filled[FEW * (TILE + 1)]
+    cdef uint16_t weights[FEW]
+    cdef uint16_t total
+    cdef Py_ssize_t n, j, k
+    for j in range(FEW):  # scalar: few
+        weights[j] = <uint16_t> (256 + j) if j < C else 0
+        filled[rows * C + j] = 0
+    for k in range(rows * C):
+        filled[k] = t[k] != 0
+    for n in range(rows):  # scalar: a row at once
+        total = 0
+        for j in range(FEW):
+            total += filled[n * C + j] * weights[j]
+        found[n] = <Py_ssize_t> total - 256
+
 
 cdef inline bint labels_of_rows(
     const bits* t, uint64_t one, Py_ssize_t* labels, Py_ssize_t N, Py_ssize_t C
 ) noexcept nogil:
     """IN t (N, C), OUT labels (N,).  Whether each row has the bits `one` at its label and 0 elsewhere, if C <= 2^31."""
-    cdef Py_ssize_t n, j, label
-    cdef uint64_t found
+    cdef Py_ssize_t first = 0, rows, n
     if C > <Py_ssize_t> 1 << 31:  # a sum of places might look like one
         return False
-    for n in range(N):
-        found = 0  # how many are not 0, above the sum of their places
-        for j in range(C):
-            found += (<uint64_t> 1 << 48) + <uint64_t> j if t[n * C + j] != 0 else 0
-        label = <Py_ssize_t> (found - (<uint64_t> 1 << 48))
-        if label < 0 or label >= C or t[n * C + label] != <bits> one:
-            return False
-        labels[n] = label
+    while first < N:
+        rows = min(TILE, N - first) if C <= FEW else 1
+        if C <= FEW:
+            places_of_one(t + first * C, labels + first, rows, C)
+        elif C < 1 << 15:
+            labels[first] = place_of_one(t + first * C, C, <uint32_t> 1 << 16)
+        else:
+            labels[first] = place_of_one(t + first * C, C, <uint64_t> 1 << 48)
+        for n in range(first, first + rows):  # scalar: stops at the first
+            if <size_t> labels[n] >= <size_t> C or t[n * C + labels[n]] != <bits> one:
+                return False
+        first += rows
     return True
 
 
