@@ -7,6 +7,7 @@ overlap.  N rows of C (or M) columns; `real` is float32 or float64.
     in `real`, then in double, for float64 with the rounding errors carried along (Knuth's two-sum), so that the error
     does not grow with the length.
 (B) Rows too short for vectors are handled several at a time: softmax turns LANES rows of up to SHORT columns on their
-    side, so that the vectors run across rows; the column loops view k rows of M columns as one row of k M.
+    side, so that the vectors run across rows; the column loops view k rows of M columns as one row of k M, far more
+    of them where there are many rows: memory is read fastest in long pieces.
 (C) Inner loops are vectorised but for those marked "scalar", which `python -m bench.vectorised` holds.
 """

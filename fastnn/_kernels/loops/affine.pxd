@@ -3,6 +3,10 @@
 from fastnn._kernels.loops.reductions cimport Sum, TILE, WIDE, add_to, sum_columns, value
 from fastnn._kernels.vmath cimport real
 
+cdef enum:
+    # As far as memory has to be read in one go to be read fast.
+    FAR = 2048
+
 
 cdef inline int depth_of(Py_ssize_t rows) noexcept nogil:
     """How many rows are added first: the fewer there are, the less their roundings cancel."""
@@ -23,13 +27,15 @@ cdef inline void sums_of_columns(
     const real* dout, Py_ssize_t rows, Py_ssize_t M, double* totals, double* errors
 ) noexcept nogil:
     """IN dout (rows, M), OUT totals, errors (M,), M <= WIDE."""
-    cdef double side_by_side[TILE]
-    cdef double lost[TILE]
-    cdef Py_ssize_t j, n, folded = TILE // M if M else 0
+    cdef double side_by_side[FAR]
+    cdef double lost[FAR]
+    # Short rows are side by side for the vectors' sake, many of them for the memory's.
+    cdef Py_ssize_t j, n, width, folded = max(TILE // M, min(FAR // M, rows // TILE)) if M else 0
     if folded < 2 or rows < folded:
         sum_columns(dout, M, rows, M, depth_of(rows), totals, errors)
         return
-    sum_columns(dout, folded * M, rows // folded, folded * M, depth_of(rows // folded), side_by_side, lost)
+    n, width = rows // folded, folded * M
+    sum_columns(dout, width, n, width, depth_of(n), side_by_side, lost)
     for j in range(M):  # scalar: a copy
         totals[j], errors[j] = side_by_side[j], lost[j]
     for n in range(1, folded):  # scalar: of rows
