@@ -155,16 +155,16 @@ cdef inline double exp_of_nonpositive64(double x) noexcept nogil:
 
 # 1 / (1 + e^-x) from e = e^-|x| = 2^n (1 + t), which neither overflows nor cancels:
 #
-#     x >= 0   1 / (1 + e)
-#     x < 0    2^n (1 + t) / (1 + e)
+#     |x|    1 / (1 + e)
+#     -|x|   2^n (1 + t) / (1 + e)
 #
 # What 1 + e loses to rounding is taken out of t: times 1 / (1 + e), or without an FMA, whose roundings leave no room
 # for that, times (1 + t) / (1 + e).  2^n is made 64 too high and brought down by a product, to reach the subnormals; in
 # float32 the last of them, where 2^n is none itself, comes out as 0.
 
-cdef inline float sigmoid32(float x) noexcept nogil:
-    """At most 2 ULP."""
-    cdef float lowest = -104.0, zero = 0.0, one = 1.0, down = 5.42101086242752217e-20
+cdef inline float sigmoids32(float x, float* smaller) noexcept nogil:
+    """The sigmoids of |x| and, in `smaller`, of -|x|, at most 2 ULP."""
+    cdef float lowest = -104.0, one = 1.0, down = 5.42101086242752217e-20
     cdef float a, z, t, power, e, total, inverse
     a = float32(bits32(x) | <uint32_t> 0x80000000)
     t = reduced32(lowest if a < lowest else a, &z)
@@ -173,12 +173,19 @@ cdef inline float sigmoid32(float x) noexcept nogil:
     total = one + e
     inverse = one / total
     t = fma32(total - one - e, inverse if FUSED else fma32(t, inverse, inverse), t)
-    return inverse if x >= zero else fma32(t, inverse, inverse) * power
+    smaller[0] = fma32(t, inverse, inverse) * power
+    return inverse
 
 
-cdef inline double sigmoid64(double x) noexcept nogil:
+cdef inline float sigmoid32(float x) noexcept nogil:
     """At most 2 ULP."""
-    cdef double lowest = -746.0, zero = 0.0, one = 1.0, down = 5.42101086242752217e-20
+    cdef float zero = 0.0, smaller, larger = sigmoids32(x, &smaller)
+    return larger if x >= zero else smaller
+
+
+cdef inline double sigmoids64(double x, double* smaller) noexcept nogil:
+    """The sigmoids of |x| and, in `smaller`, of -|x|, at most 2 ULP."""
+    cdef double lowest = -746.0, one = 1.0, down = 5.42101086242752217e-20
     cdef double a, z, t, power, e, total, inverse
     a = float64(bits64(x) | <uint64_t> 0x8000000000000000)
     t = reduced64(lowest if a < lowest else a, &z)
@@ -187,7 +194,14 @@ cdef inline double sigmoid64(double x) noexcept nogil:
     total = one + e
     inverse = one / total
     t = fma64(total - one - e, inverse if FUSED else fma64(t, inverse, inverse), t)
-    return inverse if x >= zero else fma64(t, inverse, inverse) * power * down
+    smaller[0] = fma64(t, inverse, inverse) * power * down
+    return inverse
+
+
+cdef inline double sigmoid64(double x) noexcept nogil:
+    """At most 2 ULP."""
+    cdef double zero = 0.0, smaller, larger = sigmoids64(x, &smaller)
+    return larger if x >= zero else smaller
 
 
 # tanh |x| = -m / (2 + m) with m = e^(-2 |x|) - 1 = (2^n - 1) + 2^n t.  What the sums lose to rounding, and the division
@@ -309,6 +323,13 @@ cdef inline real sigmoid(real x) noexcept nogil:
         return sigmoid32(x)
     else:
         return sigmoid64(x)
+
+
+cdef inline real sigmoids(real x, real* smaller) noexcept nogil:
+    if real is float:
+        return sigmoids32(x, smaller)
+    else:
+        return sigmoids64(x, smaller)
 
 
 cdef inline real tanh(real x) noexcept nogil:

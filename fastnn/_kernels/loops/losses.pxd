@@ -4,10 +4,10 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from fastnn._kernels.loops.reductions cimport (
-    LANES, SHORT, Sum, TILE, dot_of, max_of, plus, plus_sum, sum_of, value
+    LANES, SHORT, Sum, TILE, add_to, dot_of, max_of, plus, sum_of, sum_of_lanes, value
 )
 from fastnn._kernels.loops.softmax cimport softmax_row, softmax_rows
-from fastnn._kernels.vmath cimport exp_of_nonpositive, log, real, sigmoid as sigmoid_of
+from fastnn._kernels.vmath cimport exp_of_nonpositive, log, real, sigmoid as sigmoid_of, sigmoids
 
 cdef enum:
     CLOSE = 4096
@@ -308,31 +308,41 @@ cdef inline Sum sigmoid_cross_entropy(
     cdef Sum s = Sum(0, 0)
     cdef real of_1[TILE]
     cdef real of_0[TILE]
-    cdef real z, rest, one, zero
+    cdef real z, rest, larger, smaller, one, zero
+    cdef int soft
     cdef Py_ssize_t first = 0, i, width
     while first < n:
         width = min(TILE, n - first)
+        soft = exact
         if exact:
             for i in range(width):
                 z = x[first + i]
                 rest = softplus_rest(z)
                 of_1[i] = (z if z < 0 else <real> 0) - rest
                 of_0[i] = (-z if z > 0 else <real> 0) - rest
+            for i in range(width):
+                y[first + i] = sigmoid_of(x[first + i])
         else:
-            # The probability of class 0; 1 - y would have lost the digits of a small one.
+            # The probability of class 0 by itself; 1 - y would have lost the digits of a small one.
             for i in range(width):
-                of_0[i] = sigmoid_of(-x[first + i])
-        for i in range(width):
-            y[first + i] = sigmoid_of(x[first + i])
-        if not exact:
+                z = x[first + i]
+                larger = sigmoids(z, &smaller)
+                y[first + i] = larger if z >= 0 else smaller
+                of_0[i] = smaller if z >= 0 else larger
             for i in range(width):
-                of_1[i] = log(y[first + i] + eps)
+                soft |= (t[first + i] != 0) & (t[first + i] != 1)
+            if soft:
+                for i in range(width):
+                    of_1[i] = log(y[first + i] + eps)
+                    of_0[i] = log(of_0[i] + eps)
+            else:  # one of the logarithms counts
+                for i in range(width):
+                    of_1[i] = log((of_0[i] if t[first + i] == 0 else y[first + i]) + eps)
+        if soft:
             for i in range(width):
-                of_0[i] = log(of_0[i] + eps)
-        for i in range(width):
-            one = t[first + i] * of_1[i]
-            zero = (<real> 1 - t[first + i]) * of_0[i]
-            of_1[i] = (<real> 0 if t[first + i] == 0 else one) + (<real> 0 if t[first + i] == 1 else zero)
+                one = t[first + i] * of_1[i]
+                zero = (<real> 1 - t[first + i]) * of_0[i]
+                of_1[i] = (<real> 0 if t[first + i] == 0 else one) + (<real> 0 if t[first + i] == 1 else zero)
         s = plus(s, value(sum_of(<const real*> of_1, width)))
         first += TILE
     return s
@@ -364,15 +374,24 @@ cdef inline bint are_probabilities(const real* t, Py_ssize_t n) noexcept nogil:
 
 cdef inline Sum squared_error(const real* y, const real* t, Py_ssize_t n) noexcept nogil:
     """IN y, t (n,).  -1/2 sum (y - t)^2."""
-    cdef Sum s = Sum(0, 0)
-    cdef double squares[TILE]
-    cdef real difference
-    cdef Py_ssize_t first = 0, i, width
-    while first < n:
-        width = min(TILE, n - first)
-        for i in range(width):
-            difference = y[first + i] - t[first + i]
-            squares[i] = -0.5 * <double> difference * <double> difference
-        s = plus_sum(s, sum_of(<const double*> squares, width))
-        first += TILE
+    cdef double totals[LANES]
+    cdef double errors[LANES]
+    cdef double difference
+    cdef Sum s
+    cdef Py_ssize_t i = 0, k, whole = n - n % LANES
+    for k in range(LANES):  # scalar: a memset
+        totals[k] = 0
+        errors[k] = 0
+    while i < whole:
+        for k in range(LANES):
+            difference = y[i + k] - t[i + k]
+            if real is double:
+                add_to(totals + k, errors + k, -0.5 * difference * difference)
+            else:
+                totals[k] += -0.5 * difference * difference
+        i += LANES
+    s = sum_of_lanes(totals, errors)
+    for i in range(whole, n):  # scalar: few
+        difference = y[i] - t[i]
+        s = plus(s, -0.5 * difference * difference)
     return s

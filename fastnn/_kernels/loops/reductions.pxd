@@ -128,23 +128,30 @@ cdef inline Sum sum_of_few(const real* x, Py_ssize_t n) noexcept nogil:
     return plus(even, odd.total)
 
 
-cdef inline Sum sum_of(const real* x, Py_ssize_t n) noexcept nogil:
-    """IN x (n,)."""
-    cdef double totals[LANES]
-    cdef double errors[LANES]
-    cdef Sum rest
-    cdef Py_ssize_t rows = n // LANES, width = LANES // 2, k
-    if rows == 0:
-        return sum_of_few(x, n)
-    # Deeper, the roundings beside the one large term of a peaked softmax would show in every number of its row.
-    sum_columns(x, LANES, rows, LANES, 2, totals, errors)
+cdef inline Sum sum_of_lanes(double* totals, double* errors) noexcept nogil:
+    """IN totals, errors (LANES,), overwritten."""
+    cdef Py_ssize_t width = LANES // 2, k
     while width:
         for k in range(width):
             errors[k] += errors[k + width]
             add_to(totals + k, errors + k, totals[k + width])
         width //= 2
+    return Sum(totals[0], errors[0])
+
+
+cdef inline Sum sum_of(const real* x, Py_ssize_t n) noexcept nogil:
+    """IN x (n,)."""
+    cdef double totals[LANES]
+    cdef double errors[LANES]
+    cdef Sum s, rest
+    cdef Py_ssize_t rows = n // LANES
+    if rows == 0:
+        return sum_of_few(x, n)
+    # Deeper, the roundings beside the one large term of a peaked softmax would show in every number of its row.
+    sum_columns(x, LANES, rows, LANES, 2, totals, errors)
+    s = sum_of_lanes(totals, errors)
     rest = sum_of_few(x + rows * LANES, n - rows * LANES)
-    return plus(Sum(totals[0], errors[0] + rest.error), rest.total)
+    return plus(Sum(s.total, s.error + rest.error), rest.total)
 
 
 cdef inline double dot_of_tile(const real* x, const real* y, Py_ssize_t n) noexcept nogil:
