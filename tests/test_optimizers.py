@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSprop, ops, optimizers
+from fastnn import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSprop, ops, optimizers, reference
 from fastnn.optimizers import Optimizer
 
 every_optimizer = pytest.mark.parametrize("optimizer", [getattr(optimizers, name) for name in optimizers.__all__])
@@ -306,6 +306,66 @@ def test_a_learning_rate_may_change_between_steps(optimizer):
             getattr(stepper, name)[0][...] = 0
     stepper.update([p], [np.ones(3)])
     np.testing.assert_array_equal(p, before)
+
+
+# ---------------------------------------------------------------- subnormals
+
+# AdaGrad keeps sums, which do not decay.
+every_mean = pytest.mark.parametrize("optimizer", [Momentum, Nesterov, RMSprop, Adam])
+
+
+@every_mean
+@every_dialect
+@every_dtype
+def test_without_gradients_all_that_is_kept_becomes_0(optimizer, volume, dtype):
+    smallest = np.finfo(dtype).smallest_normal
+    p, zeros = np.ones(100, dtype), np.zeros(100, dtype)
+    stepper = optimizer(**dict.fromkeys(optimizer.numbers[1:], 0.5))
+    for step in range(30):
+        stepper.update(in_dialect(volume, [p]), in_dialect(volume, [zeros]))
+        for name in optimizer.kept:
+            [kept] = items(getattr(stepper, name))
+            if step == 0:
+                kept[...] = smallest * np.geomspace(1, 1e6, 100)
+            elif step < 29:
+                assert np.all((kept == 0) | (kept >= smallest))
+            else:
+                assert not kept.any()
+    np.testing.assert_array_equal(p, 1)
+
+
+@every_mean
+@every_dtype
+@pytest.mark.parametrize("scale", [0, 1e-19, 1e-37, 1e-154, 1e-307, 1])
+def test_what_is_kept_is_the_references_beside_subnormals(rng, optimizer, dtype, scale):
+    sizes = np.finfo(dtype).smallest_normal.astype(np.float64) * 2.0 ** np.arange(-20, 60, 0.25)
+    kept = np.tile(np.concatenate([sizes, -sizes, [0, np.inf, np.nan]]).astype(dtype), (len(optimizer.kept), 1))
+    p, dp = (rng.standard_normal((2, kept.shape[1])) * [[1], [scale]]).astype(dtype)
+    for constants in ((0.9, 0.999), (0.5, 0.0), (0.0, 1 - 2**-53)):
+        args = p, *kept, dp, 0.1, *constants[: len(optimizer.numbers) - 1], *([3] if optimizer is Adam else [])
+        for result, expected in zip(getattr(ops, optimizer.op)(*args), getattr(reference, optimizer.op)(*args), strict=True):
+            np.testing.assert_array_equal(result, expected, strict=True)
+
+
+def kept_by(op, *args):
+    return [float(array) for array in getattr(ops, op)(*args)[1:]]
+
+
+@every_dtype
+def test_only_subnormals_become_0(dtype):
+    smallest = np.finfo(dtype).smallest_normal
+    p, zero, below = np.ones(1, dtype)[0], dtype(0), np.nextafter(smallest, dtype(0))
+    for v, kept in ((smallest, smallest), (-smallest, -smallest), (below, 0), (-below, 0)):
+        for op, constants in (("momentum", (0.1, 1.0)), ("nesterov", (0.1, 1.0)), ("rmsprop", (0.1, 1.0))):
+            assert kept_by(op, p, v, zero, *constants) == [kept]
+        # By Adam where the half that goes at each step is one.
+        assert kept_by("adam", p, 4 * v, 4 * v, zero, 0.1, 0.5, 0.5, 1) == [2 * kept, 2 * kept]
+
+
+def test_float16_keeps_its_subnormals():
+    small = np.float16(2.0**-20)
+    assert kept_by("momentum", np.float16(1), small, np.float16(0), 0.1, 1.0) == [small]
+    assert kept_by("adam", np.float16(1), small, small, np.float16(0), 0.1, 0.5, 0.5, 1) == [small / 2] * 2
 
 
 @every_optimizer

@@ -12,7 +12,7 @@ ln(2) is split in two so that the product of its first part with an exponent is 
 (W. J. Cody and W. Waite, "Software Manual for the Elementary Functions", 1980).
 """
 
-from libc.math cimport sqrt as sqrt64, sqrtf as sqrt32
+from libc.math cimport fabs as fabs64, fabsf as fabs32, sqrt as sqrt64, sqrtf as sqrt32
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 cdef extern from * nogil:
@@ -351,6 +351,13 @@ cdef inline real sqrt(real x) noexcept nogil:
         return sqrt32(x)
     else:
         return sqrt64(x)
+
+
+cdef inline real fabs(real x) noexcept nogil:
+    if real is float:
+        return fabs32(x)
+    else:
+        return fabs64(x)
 
 
 cdef inline real multiply_add(real a, real b, real c) noexcept nogil:

@@ -94,7 +94,7 @@ def momentum(
     Returns
     -------
     p', v' : ndarray, shape and dtype of `p`
-        NaN where an argument is.
+        NaN where an argument is; `v'` 0 where it would be subnormal, which takes processors long (not in float16).
 
     Raises
     ------
@@ -121,7 +121,7 @@ def momentum(
     lr, momentum = arguments.number("lr", lr), arguments.number("momentum", momentum)
 
     def step(p: Array, v: Array, dp: Array) -> tuple[Array, ...]:
-        v = (momentum * v - lr * dp).astype(p.dtype)
+        v = _kept(momentum * v - lr * dp, p.dtype)
         return p + v, v
 
     return _stepped(step, {"p": p, "v": v}, dp, out)
@@ -161,7 +161,7 @@ def nesterov(
     Returns
     -------
     p', v' : ndarray, shape and dtype of `p`
-        NaN where an argument is.
+        NaN where an argument is; `v'` 0 where it would be subnormal, which takes processors long (not in float16).
 
     Raises
     ------
@@ -191,7 +191,7 @@ def nesterov(
     form = arguments.whole_number("form", form, 1, 2)
 
     def step(p: Array, v: Array, dp: Array) -> tuple[Array, ...]:
-        velocity = (momentum * v - lr * dp).astype(p.dtype)
+        velocity = _kept(momentum * v - lr * dp, p.dtype)
         ahead = p + momentum * momentum * (v if form == 1 else velocity)
         return ahead - (1 + momentum) * lr * dp, velocity
 
@@ -290,7 +290,8 @@ def rmsprop(
     Returns
     -------
     p', h' : ndarray, shape and dtype of `p`
-        NaN where an argument is, and `p'` where `h'` is negative.
+        NaN where an argument is, and `p'` where `h'` is negative; `h'` 0 where it would be subnormal, which takes
+        processors long (not in float16).
 
     Raises
     ------
@@ -317,7 +318,7 @@ def rmsprop(
     lr, decay_rate = arguments.number("lr", lr), arguments.number("decay_rate", decay_rate)
 
     def step(p: Array, h: Array, dp: Array) -> tuple[Array, ...]:
-        h = (decay_rate * h + (1 - decay_rate) * dp * dp).astype(p.dtype)
+        h = _kept(decay_rate * h + (1 - decay_rate) * dp * dp, p.dtype)
         return p - _over_root(lr * dp, h), h
 
     return _stepped(step, {"p": p, "h": h}, dp, out)
@@ -359,7 +360,8 @@ def adam(
     Returns
     -------
     p', m', v' : ndarray, shape and dtype of `p`
-        NaN where an argument is, and `p'` where `v'` is negative.
+        NaN where an argument is, and `p'` where `v'` is negative; `m'` and `v'` 0 where ``(1 - beta1) m'`` and
+        ``(1 - beta2) v'`` would be subnormal, which takes processors long (not in float16).
 
     Raises
     ------
@@ -389,11 +391,18 @@ def adam(
     rate, beta1, beta2 = arguments.adam_rate(lr, beta1, beta2, iter)
 
     def step(p: Array, m: Array, v: Array, dp: Array) -> tuple[Array, ...]:
-        m = (m + (1 - beta1) * (dp - m)).astype(p.dtype)
-        v = (v + (1 - beta2) * (dp * dp - v)).astype(p.dtype)
+        m = _kept(m + (1 - beta1) * (dp - m), p.dtype, 1 - beta1)
+        v = _kept(v + (1 - beta2) * (dp * dp - v), p.dtype, 1 - beta2)
         return p - _over_root(rate * m, v), m, v
 
     return _stepped(step, {"p": p, "m": m, "v": v}, dp, out)
+
+
+def _kept(moments: Array, dtype: np.dtype[Any], share: float = 1) -> Array:
+    """What is kept of them: 0 where `share` of it would be subnormal, float16's apart."""
+    moments = moments.astype(dtype)
+    smallest = float(np.finfo(np.result_type(dtype, np.float32)).smallest_normal) / share
+    return np.where(np.abs(moments) < smallest, moments.dtype.type(0), moments)
 
 
 def _over_root(x: Array, squares: Array) -> Array:
