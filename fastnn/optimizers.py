@@ -8,9 +8,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastnn import arguments, ops
+from fastnn.arguments import Array
 from fastnn.backends import active
 
 __all__ = ["SGD", "AdaGrad", "Adam", "Momentum", "Nesterov", "RMSprop"]
+
+PAGE, LINE = 4096, 64  # bytes
 
 
 class Optimizer:
@@ -51,7 +54,10 @@ class Optimizer:
         params, grads : dict or list of ndarray
             The same keys, or the same length; ValueError otherwise, and nothing has changed.
         """
-        states = [_zeros(params) if getattr(self, name) is None else getattr(self, name) for name in self.kept]
+        states = [
+            _zeros(params, place) if getattr(self, name) is None else getattr(self, name)
+            for place, name in enumerate(self.kept, 1)
+        ]
         together = _together(params, *states, grads)
         for name, state in zip(self.kept, states, strict=True):
             setattr(self, name, state)
@@ -275,10 +281,21 @@ class Adam(Optimizer):
         self.iter += 1
 
 
-def _zeros(params: Any) -> Any:
+def _zeros(params: Any, place: int) -> Any:
     if isinstance(params, dict):
-        return {key: np.zeros(p.shape, p.dtype) for key, p in params.items()}
-    return [np.zeros(p.shape, p.dtype) for p in params]
+        return {key: _zeros_beside(p, place) for key, p in params.items()}
+    return [_zeros_beside(p, place) for p in params]
+
+
+def _zeros_beside(p: Array, place: int) -> Array:
+    """Zeros for `p`, from a cache line on, and `place` times a few lines further into their page than `p`.
+
+    A step goes through the parameter and what is kept side by side.  Adam's took up to three times as long where they
+    began at the same place of their pages, or between lines, as NumPy's large arrays do.
+    """
+    memory = np.zeros(p.nbytes + PAGE, np.uint8)
+    start = (p.ctypes.data // LINE * LINE + place * 9 * LINE - memory.ctypes.data) % PAGE
+    return memory[start : start + p.nbytes].view(p.dtype).reshape(p.shape)
 
 
 def _in_order(params: Any, *others: Any) -> tuple[Any, ...]:

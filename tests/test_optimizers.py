@@ -109,6 +109,18 @@ def test_what_is_kept_has_the_form_of_the_parameters(rng, optimizer, volume):
 
 
 @every_optimizer
+def test_what_is_kept_begins_at_places_of_its_own(rng, optimizer):
+    params = network(rng, np.float32)
+    stepper = optimizer()
+    stepper.update(params, [np.ones_like(p) for p in params])
+    for i, p in enumerate(params):
+        begins = [getattr(stepper, name)[i].ctypes.data for name in optimizer.kept]
+        assert all(begin % 64 == 0 for begin in begins)
+        lines = [begin % 4096 // 64 for begin in (p.ctypes.data, *begins)]
+        assert all((a - b) % 64 >= 9 for a in lines for b in lines if a != b) and len({*lines}) == len(lines)
+
+
+@every_optimizer
 def test_an_optimizer_declares_what_it_is(optimizer):
     assert issubclass(optimizer, Optimizer) and hasattr(ops, optimizer.op)
     taken = [*inspect.signature(getattr(ops, optimizer.op)).parameters]
