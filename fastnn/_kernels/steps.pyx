@@ -32,8 +32,9 @@ def momentum(p, v, dp, lr, momentum, *, out=None):
 
 
 def nesterov(p, v, dp, lr, momentum, form=1, *, out=None):
+    cdef bint is_form = type(form) is int and 1 <= form <= 2
     cdef double[3] constants = [
-        finite("lr", lr), finite("momentum", momentum), arguments.whole_number("form", form, 1, 2)
+        finite("lr", lr), finite("momentum", momentum), form if is_form else arguments.whole_number("form", form, 1, 2)
     ]
     updated = update(NESTEROV, p, v, None, dp, constants, out)
     return fall_back("nesterov")(p, v, dp, lr, momentum, form, out=out) if updated is None else updated

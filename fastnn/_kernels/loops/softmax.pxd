@@ -6,6 +6,11 @@ from fastnn._kernels.loops.reductions cimport LANES, SHORT, Sum, TILE, dot_of, m
 from fastnn._kernels.vmath cimport exp_of_nonpositive, fma64, multiply_add, real
 
 
+cdef enum:
+    # Rows whose gradients are made at once: the next ones come from memory while these are summed.
+    FEW = 8
+
+
 cdef inline void divide(real* y, Sum divisor, Py_ssize_t n) noexcept nogil:
     """IN and OUT y (n,).  A product with the reciprocal, which is taken in two parts to be as good as a division."""
     cdef double reciprocal = 1.0 / value(divisor)
@@ -103,15 +108,15 @@ cdef inline void softmax(const real* x, real* y, Py_ssize_t N, Py_ssize_t C) noe
 cdef inline void softmax_backward_side_by_side(
     const real* dout, const real* y, real* dx, Py_ssize_t C
 ) noexcept nogil:
-    """IN dout, y (LANES, C), OUT dx (LANES, C), C <= SHORT, in place allowed."""
-    cdef real products[SHORT * LANES]
-    cdef real sums[SHORT * LANES + 4]
+    """IN dout, y (FEW, C), OUT dx (FEW, C), C <= SHORT, in place allowed."""
+    cdef real products[FEW * SHORT]
+    cdef real sums[FEW * SHORT + 4]
     cdef real s
     cdef const real* row
     cdef Py_ssize_t i, k
-    for i in range(LANES * C):
+    for i in range(FEW * C):
         products[i] = dout[i] * y[i]
-    for k in range(LANES):
+    for k in range(FEW):
         row = products + k * C
         s = 0
         i = 0
@@ -129,7 +134,7 @@ cdef inline void softmax_backward_side_by_side(
             sums[k * C + i + 2] = s
             sums[k * C + i + 3] = s
             i += 4
-    for i in range(LANES * C):
+    for i in range(FEW * C):
         dx[i] = y[i] * (dout[i] - sums[i])
 
 
@@ -140,9 +145,9 @@ cdef inline void softmax_backward(
     cdef Py_ssize_t n = 0, i
     cdef real s
     if C <= SHORT:
-        while n + LANES <= N:
+        while n + FEW <= N:
             softmax_backward_side_by_side(dout + n * C, y + n * C, dx + n * C, C)
-            n += LANES
+            n += FEW
     for n in range(n, N):
         s = <real> dot_of(dout + n * C, y + n * C, C)
         for i in range(n * C, n * C + C):
