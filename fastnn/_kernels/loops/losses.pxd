@@ -40,7 +40,7 @@ ctypedef fused places:
 
 
 cdef inline places place_of_one(const bits* t, Py_ssize_t C, places count) noexcept nogil:
-    """IN t (C,).  The place of what is not 0 if that is one element, else `count` or more, which is above all places."""
+    """IN t (C,).  The place of what is not 0, if that is one element; else `count` or more, above all places."""
     cdef places found = 0, j
     for j in range(<places> C):
         found += count + j if t[j] != 0 else 0
