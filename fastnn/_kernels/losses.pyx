@@ -6,7 +6,8 @@ from fastnn._kernels.arrays cimport COMPILED_FOR
 from fastnn._kernels.boundary cimport COMPUTES, MOVES, Chunk, Loop, Op
 cimport fastnn._kernels.loops.losses as loops
 from fastnn._kernels.targets cimport (
-    ARRAY, CLASSES, DOUT, EPS, LOSS, PROBABILITIES, VALUES, Kind, LossOp, WithTargets, loss, loss_op
+    ARRAY, CLASSES, DOUT, EPS, LOSS, PROBABILITIES, VALUES, Kind, LossOp, WithTargets, loss, loss_op,
+    ops_as_numbers
 )
 from fastnn._kernels.vmath cimport real
 
@@ -30,13 +31,26 @@ cdef LossOp of_classes(
     return op
 
 
+cdef Loop[4] OF_FLOAT32 = [
+    <Loop> loops.classes_as_numbers[uint8_t, float], <Loop> loops.classes_as_numbers[uint16_t, float],
+    <Loop> loops.classes_as_numbers[uint32_t, float], <Loop> loops.classes_as_numbers[uint64_t, float],
+]
+cdef Loop[4] OF_FLOAT64 = [
+    <Loop> loops.classes_as_numbers[uint8_t, double], <Loop> loops.classes_as_numbers[uint16_t, double],
+    <Loop> loops.classes_as_numbers[uint32_t, double], <Loop> loops.classes_as_numbers[uint64_t, double],
+]
+cdef tuple AS_NUMBERS = ops_as_numbers(OF_FLOAT32, OF_FLOAT64)
+
+
 cdef LossOp of_elements(
     str name, Kind kind, int form, Chunk float32, Chunk float64, Py_ssize_t long_enough, Op array_alone=None
 ):
-    return loss_op(
+    cdef LossOp op = loss_op(
         name, kind, form, float32, float64,
         <Loop> loops.are_probabilities[float], <Loop> loops.are_probabilities[double], long_enough, array_alone
     )
+    op.as_numbers = AS_NUMBERS if kind == PROBABILITIES else ()
+    return op
 
 
 # ---------------------------------------------------------------- of classes

@@ -19,9 +19,11 @@ from fastnn._kernels.arrays cimport (
     same_type,
 )
 from fastnn._kernels.boundary cimport (
-    CHUNKS, LONG, common_type, fall_back, fresh, given, given_back, head, plain, result, run, run_arrays, widened
+    CHUNKS, LONG, MOVES, chunked_op, common_type, fall_back, fresh, given, given_back, head, plain, result, run,
+    run_arrays, widened
 )
 from fastnn._kernels.loops.reductions cimport sum_of_sums, value
+from fastnn._kernels.vmath cimport real
 
 
 from fastnn import arguments
@@ -165,6 +167,53 @@ cdef inline bint are_classes_of(cnp.ndarray t, cnp.ndarray y):
     )
 
 
+# Classes of `itemsize` bytes become y; each chunk tells whether its own are good.
+cdef struct Classes:
+    Task head
+    const char* t
+    Py_ssize_t itemsize
+    void* y
+    bint[CHUNKS] good
+
+
+cdef void as_numbers_chunk(
+    const real* x, const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t chunk
+) noexcept nogil:
+    cdef Classes* k = <Classes*> task
+    k.good[chunk] = (<bint (*)(const void*, real*, Py_ssize_t) noexcept nogil> k.head.loop)(
+        k.t + first * k.itemsize, <real*> k.y + first, last - first
+    )
+
+
+cdef tuple ops_as_numbers(Loop* float32, Loop* float64):
+    """Of loops for classes of 1, 2, 4 and 8 bytes."""
+    cdef list found = []
+    cdef Op op
+    cdef int i
+    for i in range(4):
+        op = chunked_op("", <Chunk> as_numbers_chunk[float], <Chunk> as_numbers_chunk[double], MOVES, False)
+        op.loops[0], op.loops[1] = float32[i], float64[i]
+        found.append(op)
+    return tuple(found)
+
+
+cdef cnp.ndarray as_numbers(LossOp op, cnp.ndarray y, cnp.ndarray t):
+    """Classes 0 and 1 as numbers of y's dtype, or None if there are others."""
+    cdef Py_ssize_t itemsize = cnp.PyArray_ITEMSIZE(t), k
+    cdef Op convert = op.as_numbers[0 if itemsize == 1 else 1 if itemsize == 2 else itemsize // 4 + 1]
+    cdef cnp.ndarray array = fresh(y, cnp.PyArray_TYPE(y))
+    cdef Classes task
+    t = cnp.PyArray_FROM_OTF(t, cnp.PyArray_TYPE(t), cnp.NPY_ARRAY_CARRAY_RO)
+    if not PyArray_SAMESHAPE(t, array):
+        raise RuntimeError("t changed its shape while it was being read")
+    task.head = head(convert, array)
+    task.t, task.itemsize, task.y = <const char*> data(t), itemsize, data(array)
+    for k in range(run(convert, array, &task.head, task.head.N, 1, CHUNKS)):
+        if not task.good[k]:
+            return None
+    return array
+
+
 cdef inline bint are_probabilities(LossOp op, cnp.ndarray t):
     if cnp.PyArray_TYPE(t) == cnp.NPY_FLOAT32:
         return (<AreProbabilities32> op.checks[0])(<const float*> data(t), cnp.PyArray_SIZE(t))
@@ -184,9 +233,8 @@ cdef cnp.ndarray values_of(LossOp op, str name, cnp.ndarray y, cnp.ndarray t):
     ):
         return t
     if binary and are_classes_of(t, y):
-        array = fresh(y, cnp.PyArray_TYPE(y))
-        cnp.PyArray_CopyInto(array, t)
-        if are_probabilities(op, array):
+        array = as_numbers(op, y, t)
+        if array is not None:
             return array
     array = arguments.binary_targets(name, y, t) if binary else arguments.values(name, y, t)
     if same_type(array, y):

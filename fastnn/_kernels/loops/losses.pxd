@@ -348,6 +348,16 @@ cdef inline Sum sigmoid_cross_entropy(
     return s
 
 
+cdef inline bint classes_as_numbers(const bits* t, real* y, Py_ssize_t n) noexcept nogil:
+    """IN t (n,), OUT y (n,), 1 where t is not 0.  Whether each is class 0 or class 1."""
+    cdef bits worst = 0
+    cdef Py_ssize_t i
+    for i in range(n):
+        worst |= t[i]
+        y[i] = <real> 1 if t[i] != 0 else <real> 0
+    return worst <= 1
+
+
 cdef inline bint are_probabilities(const real* t, Py_ssize_t n) noexcept nogil:
     """IN t (n,).  Whether each is from 0 to 1; NaN is not."""
     cdef real good[LANES]
