@@ -230,9 +230,11 @@ cdef inline void softmax_cross_entropy_labels_backward(
 ) noexcept nogil:
     """IN y (N, C), t (N,), factor = dout / N, OUT dx (N, C), in place allowed."""
     cdef real at_label[TILE]
+    # As many rows as the first cache holds beside what they become.
+    cdef Py_ssize_t block = min(TILE, max(8, 2 * CLOSE // (C * <Py_ssize_t> sizeof(real))))
     cdef Py_ssize_t first = 0, rows, n, i
     while first < N:
-        rows = min(TILE, N - first)
+        rows = min(block, N - first)
         for n in range(rows):  # scalar: at labels
             at_label[n] = (y[(first + n) * C + t[first + n]] - <real> 1) * factor
         for i in range(first * C, (first + rows) * C):
@@ -240,7 +242,7 @@ cdef inline void softmax_cross_entropy_labels_backward(
         for n in range(rows):  # scalar: at labels
             # Not an assignment: GCC would make scatter instructions of it, which are slow.
             memcpy(dx + (first + n) * C + t[first + n], at_label + n, sizeof(real))
-        first += TILE
+        first += block
 
 
 cdef inline void scaled_difference(
