@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from fastnn._kernels.loops.reductions cimport (
-    LANES, SHORT, Sum, TILE, add_to, dot_of, max_of, plus, sum_of, sum_of_lanes, value
+    LANES, SHORT, Sum, TILE, add_tile, add_to, dot_of, max_of, plus, sum_of, sum_of_lanes, value
 )
 from fastnn._kernels.loops.softmax cimport softmax_row, softmax_rows
 from fastnn._kernels.vmath cimport exp_of_nonpositive, log, real, sigmoid as sigmoid_of, sigmoids
@@ -307,12 +307,16 @@ cdef inline Sum sigmoid_cross_entropy(
     const real* x, const real* t, real eps, bint exact, real* y, Py_ssize_t n
 ) noexcept nogil:
     """IN x, t (n,), OUT y (n,) = sigmoid(x), in place allowed.  sum t log(y + eps) + (1 - t) log(1 - y + eps)."""
-    cdef Sum s = Sum(0, 0)
+    cdef double totals[LANES]
+    cdef double errors[LANES]
     cdef real of_1[TILE]
     cdef real of_0[TILE]
     cdef real z, rest, larger, smaller, one, zero
     cdef int soft
     cdef Py_ssize_t first = 0, i, width
+    for i in range(LANES):  # scalar: a memset
+        totals[i] = 0
+        errors[i] = 0
     while first < n:
         width = min(TILE, n - first)
         soft = exact
@@ -345,9 +349,11 @@ cdef inline Sum sigmoid_cross_entropy(
                 one = t[first + i] * of_1[i]
                 zero = (<real> 1 - t[first + i]) * of_0[i]
                 of_1[i] = (<real> 0 if t[first + i] == 0 else one) + (<real> 0 if t[first + i] == 1 else zero)
-        s = plus(s, value(sum_of(<const real*> of_1, width)))
+        for i in range(width, TILE):  # scalar: a memset
+            of_1[i] = 0
+        add_tile(<const real*> of_1, totals, errors)
         first += TILE
-    return s
+    return sum_of_lanes(totals, errors)
 
 
 cdef inline bint classes_as_numbers(const bits* t, real* y, Py_ssize_t n) noexcept nogil:

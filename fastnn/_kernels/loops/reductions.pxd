@@ -128,6 +128,18 @@ cdef inline Sum sum_of_few(const real* x, Py_ssize_t n) noexcept nogil:
     return plus(even, odd.total)
 
 
+cdef inline void add_tile(const real* x, double* totals, double* errors) noexcept nogil:
+    """IN x (TILE,), IN and OUT totals, errors (LANES,)."""
+    cdef Py_ssize_t i = 0, k
+    while i < TILE:
+        for k in range(LANES):
+            if real is double:
+                add_to(totals + k, errors + k, x[i + k])
+            else:
+                totals[k] += x[i + k]
+        i += LANES
+
+
 cdef inline Sum sum_of_lanes(double* totals, double* errors) noexcept nogil:
     """IN totals, errors (LANES,), overwritten."""
     cdef Py_ssize_t width = LANES // 2, k
