@@ -162,45 +162,45 @@ cdef inline double exp_of_nonpositive64(double x) noexcept nogil:
 # for that, times (1 + t) / (1 + e).  2^n is made 64 too high and brought down by a product, to reach the subnormals; in
 # float32 the last of them, where 2^n is none itself, comes out as 0.
 
-cdef inline float sigmoids32(float x, float* smaller) noexcept nogil:
-    """The sigmoids of |x| and, in `smaller`, of -|x|, at most 2 ULP."""
+cdef inline float sigmoids32(float x, float* smaller, float* e) noexcept nogil:
+    """The sigmoids of |x| and, in `smaller`, of -|x|, at most 2 ULP; e^-|x|."""
     cdef float lowest = -104.0, one = 1.0, down = 5.42101086242752217e-20
-    cdef float a, z, t, power, e, total, inverse
+    cdef float a, z, t, power, total, inverse
     a = float32(bits32(x) | <uint32_t> 0x80000000)
     t = reduced32(lowest if a < lowest else a, &z)
     power = power_of_two32(z, 64) * down
-    e = power * t + power
-    total = one + e
+    e[0] = power * t + power
+    total = one + e[0]
     inverse = one / total
-    t = fma32(total - one - e, inverse if FUSED else fma32(t, inverse, inverse), t)
+    t = fma32(total - one - e[0], inverse if FUSED else fma32(t, inverse, inverse), t)
     smaller[0] = fma32(t, inverse, inverse) * power
     return inverse
 
 
 cdef inline float sigmoid32(float x) noexcept nogil:
     """At most 2 ULP."""
-    cdef float zero = 0.0, smaller, larger = sigmoids32(x, &smaller)
+    cdef float zero = 0.0, smaller, e, larger = sigmoids32(x, &smaller, &e)
     return larger if x >= zero else smaller
 
 
-cdef inline double sigmoids64(double x, double* smaller) noexcept nogil:
-    """The sigmoids of |x| and, in `smaller`, of -|x|, at most 2 ULP."""
+cdef inline double sigmoids64(double x, double* smaller, double* e) noexcept nogil:
+    """The sigmoids of |x| and, in `smaller`, of -|x|, at most 2 ULP; e^-|x|."""
     cdef double lowest = -746.0, one = 1.0, down = 5.42101086242752217e-20
-    cdef double a, z, t, power, e, total, inverse
+    cdef double a, z, t, power, total, inverse
     a = float64(bits64(x) | <uint64_t> 0x8000000000000000)
     t = reduced64(lowest if a < lowest else a, &z)
     power = power_of_two64(z, 64)
-    e = power * down * t + power * down
-    total = one + e
+    e[0] = power * down * t + power * down
+    total = one + e[0]
     inverse = one / total
-    t = fma64(total - one - e, inverse if FUSED else fma64(t, inverse, inverse), t)
+    t = fma64(total - one - e[0], inverse if FUSED else fma64(t, inverse, inverse), t)
     smaller[0] = fma64(t, inverse, inverse) * power * down
     return inverse
 
 
 cdef inline double sigmoid64(double x) noexcept nogil:
     """At most 2 ULP."""
-    cdef double zero = 0.0, smaller, larger = sigmoids64(x, &smaller)
+    cdef double zero = 0.0, smaller, e, larger = sigmoids64(x, &smaller, &e)
     return larger if x >= zero else smaller
 
 
@@ -325,11 +325,11 @@ cdef inline real sigmoid(real x) noexcept nogil:
         return sigmoid64(x)
 
 
-cdef inline real sigmoids(real x, real* smaller) noexcept nogil:
+cdef inline real sigmoids(real x, real* smaller, real* e) noexcept nogil:
     if real is float:
-        return sigmoids32(x, smaller)
+        return sigmoids32(x, smaller, e)
     else:
-        return sigmoids64(x, smaller)
+        return sigmoids64(x, smaller, e)
 
 
 cdef inline real tanh(real x) noexcept nogil:

@@ -7,7 +7,7 @@ from fastnn._kernels.loops.reductions cimport (
     LANES, SHORT, Sum, TILE, add_tile, add_to, dot_of, max_of, plus, sum_of, sum_of_lanes, value
 )
 from fastnn._kernels.loops.softmax cimport softmax_row, softmax_rows
-from fastnn._kernels.vmath cimport exp_of_nonpositive, log, real, sigmoid as sigmoid_of, sigmoids
+from fastnn._kernels.vmath cimport log, real, sigmoids
 
 cdef enum:
     CLOSE = 4096
@@ -294,9 +294,8 @@ cdef inline Sum softmax_cross_entropy_targets_and_grad(
     return s
 
 
-cdef inline real softplus_rest(real x) noexcept nogil:
-    """log(1 + exp(-|x|)): softplus(x) = max(x, 0) + this."""
-    cdef real e = exp_of_nonpositive(-x if x > 0 else x)
+cdef inline real log_of_1_plus(real e) noexcept nogil:
+    """log(1 + e) for 0 <= e <= 1."""
     cdef real sum = <real> 1 + e
     # What 1 + e has lost of e is made up for by the ratio.
     cdef real ratio = e / (sum - <real> 1 if sum > 1 else <real> 1)
@@ -311,7 +310,7 @@ cdef inline Sum sigmoid_cross_entropy(
     cdef double errors[LANES]
     cdef real of_1[TILE]
     cdef real of_0[TILE]
-    cdef real z, rest, larger, smaller, one, zero
+    cdef real z, e, rest, larger, smaller, one, zero
     cdef int soft
     cdef Py_ssize_t first = 0, i, width
     for i in range(LANES):  # scalar: a memset
@@ -323,16 +322,18 @@ cdef inline Sum sigmoid_cross_entropy(
         if exact:
             for i in range(width):
                 z = x[first + i]
-                rest = softplus_rest(z)
+                larger = sigmoids(z, &smaller, of_1 + i)
+                y[first + i] = larger if z >= 0 else smaller
+                of_0[i] = z
+            for i in range(width):
+                z, rest = of_0[i], log_of_1_plus(of_1[i])
                 of_1[i] = (z if z < 0 else <real> 0) - rest
                 of_0[i] = (-z if z > 0 else <real> 0) - rest
-            for i in range(width):
-                y[first + i] = sigmoid_of(x[first + i])
         else:
             # The probability of class 0 by itself; 1 - y would have lost the digits of a small one.
             for i in range(width):
                 z = x[first + i]
-                larger = sigmoids(z, &smaller)
+                larger = sigmoids(z, &smaller, &e)
                 y[first + i] = larger if z >= 0 else smaller
                 of_0[i] = smaller if z >= 0 else larger
             for i in range(width):
