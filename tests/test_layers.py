@@ -7,7 +7,7 @@ import pytest
 from layer_cases import INNER, LAYERS, LOSSES, dout_for, exact, made, name_of, op_of, shapes
 
 import fastnn
-from fastnn import Affine, CrossEntropyError, IdentityWithLoss, SigmoidWithLoss, Softmax, SoftmaxWithLoss
+from fastnn import Affine, CrossEntropyError, IdentityWithLoss, SigmoidWithLoss, Softmax, SoftmaxWithLoss, ops
 
 pytestmark = pytest.mark.usefixtures("backend")
 
@@ -193,6 +193,40 @@ def test_dtypes_are_never_narrowed():
     assert Affine(np.ones((3, 2), np.float32), np.zeros(2)).forward(x).dtype == np.float64
     assert Affine(np.ones((3, 2), np.float32), np.zeros(2, np.float32)).forward(x).dtype == np.float32
     assert Affine(np.ones((3, 2), np.float32), np.zeros(2, np.float32)).forward(x.astype(np.int32)).dtype == np.float64
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f2", "u1", "i8"])
+def test_an_input_is_widened_once_for_forward_and_backward(rng, dtype, monkeypatch):
+    x, W, dout = (9 * rng.random((5, 4))).astype(dtype), rng.standard_normal((4, 3)), rng.standard_normal((5, 3))
+    given = []
+    for name in ("affine", "affine_backward"):
+        op = getattr(ops, name)
+        monkeypatch.setattr(ops, name, lambda *args, op=op: given.append(args) or op(*args))
+    layer = Affine(W, np.zeros(3))
+    np.testing.assert_array_equal(layer.forward(x), np.dot(x, W), strict=True)
+    layer.backward(dout)
+    np.testing.assert_array_equal(layer.dW, np.dot(x.T, dout), strict=True)
+    assert layer.x is x and given[0][0].dtype == np.float64 and given[0][0] is given[1][1]
+    layer.x = 2 * x.astype(np.float64)
+    layer.backward(dout)
+    np.testing.assert_array_equal(layer.dW, np.dot(layer.x.T, dout), strict=True)
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4", "f2", "u1", "i8", "?"])
+@pytest.mark.parametrize("loss_class", [SoftmaxWithLoss, CrossEntropyError])
+def test_one_hot_rows_are_read_once_for_forward_and_backward(rng, dtype, loss_class, monkeypatch):
+    x, labels = rng.random((5, 4)), rng.integers(0, 4, 5)
+    t, given = np.eye(4)[labels].astype(dtype), []
+    for name in ("softmax_cross_entropy_backward", "cross_entropy_error_backward"):
+        op = getattr(ops, name)
+        monkeypatch.setattr(ops, name, lambda *args, op=op, **kwargs: given.append(args) or op(*args, **kwargs))
+    layer = loss_class()
+    assert layer.forward(x, t) == layer.forward(x, labels) == layer.forward(x, t)
+    dx = layer.backward()
+    assert layer.t is t
+    np.testing.assert_array_equal(given[0][1], labels)
+    layer.t = np.eye(4)[(labels + 1) % 4]
+    assert given[0][1] is not layer.t and (layer.backward() != dx).any() and given[1][1] is layer.t
 
 
 # ---------------------------------------------------------------- volume 1: W, b, dW, db

@@ -8,8 +8,8 @@ import contextvars
 
 import numpy as np
 
-from fastnn._kernels.arrays cimport PyArray_CheckExact, PyArray_ISCARRAY_RO, native, same_type
-from fastnn._kernels.boundary cimport empty, widened
+from fastnn._kernels.arrays cimport PyArray_CheckExact, PyArray_ISCARRAY_RO, PyTypeNum_ISNUMBER, native, same_type
+from fastnn._kernels.boundary cimport common_type, empty, widened
 
 cnp.import_array()
 
@@ -56,12 +56,12 @@ cdef cnp.ndarray behaved(cnp.ndarray x, int type_num):
 
 
 def as_factor(x, W):
-    """x as a product with W takes it: itself, or its copy in float64 if it is of float32 and W is not."""
-    if (
-        PyArray_CheckExact(x) and cnp.PyArray_TYPE(<cnp.ndarray> x) == cnp.NPY_FLOAT32
-        and PyArray_CheckExact(W) and cnp.PyArray_TYPE(<cnp.ndarray> W) == cnp.NPY_FLOAT64
-    ):
-        return behaved(x, cnp.NPY_FLOAT64)
+    """x as a product with W takes it: itself, or its copy in W's dtype if it is of another and W's is NumPy's of both."""
+    if not PyArray_CheckExact(x) or not PyArray_CheckExact(W) or same_type(<cnp.ndarray> x, <cnp.ndarray> W):
+        return x
+    if PyTypeNum_ISNUMBER(cnp.PyArray_TYPE(<cnp.ndarray> x)) and native(cnp.PyArray_TYPE(<cnp.ndarray> W)):
+        if common_type(x, W) == cnp.PyArray_TYPE(<cnp.ndarray> W):
+            return behaved(x, cnp.PyArray_TYPE(<cnp.ndarray> W))
     return x
 
 
