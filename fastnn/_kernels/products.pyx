@@ -56,7 +56,7 @@ cdef cnp.ndarray behaved(cnp.ndarray x, int type_num):
 
 
 def as_factor(x, W):
-    """x as a product with W takes it: itself, or its copy in W's dtype if it is of another and W's is NumPy's of both."""
+    """x as a product with W takes it: itself, or its copy in W's dtype where NumPy would make one, too."""
     if not PyArray_CheckExact(x) or not PyArray_CheckExact(W) or same_type(<cnp.ndarray> x, <cnp.ndarray> W):
         return x
     if PyTypeNum_ISNUMBER(cnp.PyArray_TYPE(<cnp.ndarray> x)) and native(cnp.PyArray_TYPE(<cnp.ndarray> W)):
