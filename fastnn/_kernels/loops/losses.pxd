@@ -344,7 +344,8 @@ cdef inline Sum sigmoid_cross_entropy(
                     of_0[i] = log(of_0[i] + eps)
             else:  # one of the logarithms counts
                 for i in range(width):
-                    of_1[i] = log((of_0[i] if t[first + i] == 0 else y[first + i]) + eps)
+                    one, zero = y[first + i], of_0[i]  # both read in any case, as in relu_backward
+                    of_1[i] = log((zero if t[first + i] == 0 else one) + eps)
         if soft:
             for i in range(width):
                 one = t[first + i] * of_1[i]
