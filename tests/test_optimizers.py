@@ -355,9 +355,9 @@ def test_what_is_kept_is_the_references_beside_subnormals(rng, optimizer, dtype,
     p, dp = (rng.standard_normal((2, kept.shape[1])) * [[1], [scale]]).astype(dtype)
     for constants in ((0.9, 0.999), (0.5, 0.0), (0.0, 1 - 2**-53)):
         args = p, *kept, dp, 0.1, *constants[: len(optimizer.numbers) - 1], *([3] if optimizer is Adam else [])
-        results = getattr(ops, optimizer.op)(*args)
-        for result, expected in zip(results, getattr(reference, optimizer.op)(*args), strict=True):
-            np.testing.assert_array_equal(result, expected, strict=True)
+        results, expected = (getattr(module, optimizer.op)(*args) for module in (ops, reference))
+        for result, value in zip(results, expected, strict=True):
+            np.testing.assert_array_equal(result, value, strict=True)
 
 
 def kept_by(op, *args):
