@@ -1,4 +1,8 @@
-"""A perceptron's loss and gradients in one call: the ops of other families around the products of its layers."""
+"""A perceptron's loss and gradients in one call, and whole descents: the ops of other families around the products of
+its layers."""
+
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from libc.string cimport memcpy
 
 cimport numpy as cnp
 
@@ -11,19 +15,24 @@ from fastnn._kernels.arrays cimport (
     apart,
     columns,
     data,
+    native,
     same_type,
 )
 from fastnn._kernels.boundary cimport (
-    CHUNKS, MOVES, Arrays, Chunk, ColumnsOp, Op, Task,
+    CHUNKS, MOVES, Arrays, Chunk, Columns, ColumnsOp, Loop, Op, Task,
     by_columns, chunked_op, empty, fall_back, fresh, given, head, plain, run, run_arrays
 )
 cimport fastnn._kernels.loops.perceptron as loops
+from fastnn._kernels.loops.reductions cimport Sum, value
 from fastnn._kernels.products cimport as_matrix, is_row, product, transposed
-from fastnn._kernels.targets cimport LossOp, epsilon, run_loss, targets_of
+from fastnn._kernels.targets cimport LossOp, WithTargets, epsilon, run_loss, targets_of
+from fastnn._kernels.updates cimport Update, UpdateOp, adam_rate, update
 from fastnn._kernels.vmath cimport real
 
+import numpy as np
+
 from fastnn import arguments
-from fastnn.reference.perceptron import ACTIVATIONS, LOSSES
+from fastnn.reference.perceptron import ACTIVATIONS, LOSSES, STEPS, checked_descent
 
 # Compiled for the same instruction set.
 cdef Op ADD_BIAS, SIGMOID, SIGMOID_BACKWARD, TANH, TANH_BACKWARD
@@ -37,6 +46,7 @@ from .losses import (
     SIGMOID_CROSS_ENTROPY_BACKWARD,
     SOFTMAX_CROSS_ENTROPY_AND_GRAD,
 )
+from .steps import ADAGRAD, ADAM, MOMENTUM, NESTEROV, RMSPROP, SGD
 
 compiled_for = COMPILED_FOR.decode()
 
@@ -140,6 +150,32 @@ KNOWN = {
 }
 
 
+cdef class Loss:
+    """A loss, its gradient from what it has left in place of the outputs, None if that is it; the outputs' name."""
+    cdef LossOp loss
+    cdef LossOp gradient
+    cdef str name
+
+    def __cinit__(self, LossOp loss, LossOp gradient, str name):
+        self.loss, self.gradient, self.name = loss, gradient, name
+
+
+KNOWN_LOSSES = {
+    "softmax": Loss(SOFTMAX_CROSS_ENTROPY_AND_GRAD, None, "x"),
+    "sigmoid": Loss(SIGMOID_CROSS_ENTROPY, SIGMOID_CROSS_ENTROPY_BACKWARD, "x"),
+    "identity": Loss(MEAN_SQUARED_ERROR, MEAN_SQUARED_ERROR_BACKWARD, "y"),
+}
+KNOWN_STEPS = {op.name: op for op in (SGD, MOMENTUM, NESTEROV, ADAGRAD, RMSPROP, ADAM)}
+
+
+cdef object loss_and_gradient(Loss loss, cnp.ndarray y, cnp.ndarray t, double eps):
+    """The loss of outputs y, which become their gradient."""
+    value = run_loss(loss.loss, y, t, y, eps, 1.0)
+    if loss.gradient is not None:
+        run_loss(loss.gradient, y, t, y, eps, 1.0)
+    return value
+
+
 cdef int activate(Activation activation, cnp.ndarray y, cnp.ndarray b) except -1:
     """y = activation(y + b)."""
     cdef Arrays task
@@ -205,8 +241,10 @@ cdef bint good_outputs(object out, tuple params, cnp.ndarray x, cnp.ndarray t):
 
 # ---------------------------------------------------------------- all of it
 
-cdef list forward(Activation activation, cnp.ndarray x, tuple params, cnp.ndarray y, Py_ssize_t N):
-    """The inputs of all layers; y = the output of the last."""
+cdef list forward(
+    Activation activation, cnp.ndarray x, tuple params, cnp.ndarray y, Py_ssize_t N, list hidden = None
+):
+    """The inputs of all layers, in `hidden` if it is given; y = the output of the last."""
     cdef list inputs = [x]
     cdef cnp.npy_intp[2] shape
     cdef cnp.ndarray W, h
@@ -214,7 +252,7 @@ cdef list forward(Activation activation, cnp.ndarray x, tuple params, cnp.ndarra
     for layer in range(last):
         W = params[2 * layer]
         shape[0], shape[1] = N, columns(W)
-        h = empty(2, shape, cnp.PyArray_TYPE(x))
+        h = empty(2, shape, cnp.PyArray_TYPE(x)) if hidden is None else hidden[layer]
         multiply(X_W, inputs[layer], W, h, N, W)
         activate(activation, h, params[2 * layer + 1])
         inputs.append(h)
@@ -224,8 +262,13 @@ cdef list forward(Activation activation, cnp.ndarray x, tuple params, cnp.ndarra
     return inputs
 
 
-cdef list backward(Activation activation, list inputs, tuple params, cnp.ndarray dout, Py_ssize_t N, tuple out):
-    """The gradients, in `out` if it has an array for them; dout is that of the last layer."""
+cdef list backward(
+    Activation activation, list inputs, tuple params, cnp.ndarray dout, Py_ssize_t N, tuple out, list hidden = None
+):
+    """The gradients, in `out` if it has an array for them; dout is that of the last layer.
+
+    Those of the inputs are made in `hidden` if it is given.
+    """
     cdef list grads = [None] * len(params) if out is None else list(out)
     cdef cnp.npy_intp[2] shape
     cdef cnp.ndarray W, b, dh
@@ -240,7 +283,7 @@ cdef list backward(Activation activation, list inputs, tuple params, cnp.ndarray
         by_columns(BIAS_GRAD, dout, grads[2 * layer + 1])
         if layer:
             shape[0], shape[1] = N, cnp.PyArray_DIM(W, 0)
-            dh = empty(2, shape, cnp.PyArray_TYPE(W))
+            dh = empty(2, shape, cnp.PyArray_TYPE(W)) if hidden is None else hidden[layer - 1]
             multiply(DOUT_WT, dout, W, dh, N, W)
             activate_backward(activation, inputs[layer], dh)
             dout = dh
@@ -253,14 +296,7 @@ def mlp_gradient(x, t, *params, activation="relu", loss="softmax", eps=arguments
         activation = arguments.one_of("activation", activation, ACTIVATIONS)
     if type(loss) is not str or loss != "softmax":
         loss = arguments.one_of("loss", loss, LOSSES)
-    cdef str name = "x"
-    cdef LossOp loss_op, gradient_op = None
-    if loss == "softmax":
-        loss_op = SOFTMAX_CROSS_ENTROPY_AND_GRAD
-    elif loss == "sigmoid":
-        loss_op, gradient_op = SIGMOID_CROSS_ENTROPY, SIGMOID_CROSS_ENTROPY_BACKWARD
-    else:
-        loss_op, gradient_op, name = MEAN_SQUARED_ERROR, MEAN_SQUARED_ERROR_BACKWARD, "y"
+    cdef Loss known_loss = KNOWN_LOSSES[loss]
 
     x, t = given("x", x, 0), given("t", t, 0)
     cdef cnp.ndarray a = plain(x, 0), targets = None, y, outputs
@@ -276,7 +312,7 @@ def mlp_gradient(x, t, *params, activation="relu", loss="softmax", eps=arguments
         y = empty(1, shape + 1, cnp.PyArray_TYPE(a)) if a.ndim == 1 else empty(2, shape, cnp.PyArray_TYPE(a))
         outputs = y if batch is None else y.reshape(*batch, columns(y))
         # Class indices are copied: products let other threads run, and any new object may run a finalizer.
-        targets = targets_of(loss_op, name, outputs, t, False)
+        targets = targets_of(known_loss.loss, known_loss.name, outputs, t, False)
     if targets is None:
         return fall_back("mlp_gradient")(x, t, *params, activation=activation, loss=loss, eps=eps, out=out)
     if out is not None and not good_outputs(out, params, x, t):
@@ -285,10 +321,333 @@ def mlp_gradient(x, t, *params, activation="relu", loss="softmax", eps=arguments
         out = arguments.separate_outputs(out, shapes, ((<object> a).dtype,) * len(params), read)
 
     cdef list inputs = forward(KNOWN[activation], a, params, y, N)
-    if gradient_op is None:
-        value = run_loss(loss_op, outputs, targets, outputs, eps, 1.0)
-    else:
-        targets = plain(targets, 0)
-        value = run_loss(loss_op, outputs, targets, outputs, eps, 1.0)
-        run_loss(gradient_op, outputs, targets, outputs, eps, 1.0)
+    value = loss_and_gradient(known_loss, outputs, targets if known_loss.gradient is None else plain(targets, 0), eps)
     return value, *backward(KNOWN[activation], inputs, params, y, N, out)
+
+
+# ---------------------------------------------------------------- many steps
+
+# An op in one dtype, to be run without the GIL.
+cdef struct Kernel:
+    Chunk chunk
+    Loop loop
+
+# x (N, K) W + b is y (N, M), which becomes its own gradient in the last layer; dx is NULL in the first.
+cdef struct Layer:
+    Py_ssize_t K
+    Py_ssize_t M
+    const void* x
+    void* W
+    void* b
+    void* y
+    void* dx
+    void* dW
+    void* db
+
+
+cdef Kernel kernel(Op op, bint is_double) noexcept:
+    return Kernel(NULL, NULL) if op is None else Kernel(op.chunks[is_double], op.loops[is_double])
+
+
+cdef inline void run_small(const Kernel* kernel, const void* x, Task* task, Py_ssize_t n) noexcept nogil:
+    """As the boundary's `run` does little work."""
+    task.chunk, task.loop, task.x = kernel.chunk, kernel.loop, x
+    kernel.chunk(x, task, 0, n, 0)
+
+
+cdef inline void take(
+    const void* a, const Py_ssize_t* indices, void* out, Py_ssize_t n, Py_ssize_t nbytes
+) noexcept nogil:
+    """out = so many rows of a."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        memcpy(<char*> out + i * nbytes, <const char*> a + indices[i] * nbytes, nbytes)
+
+
+cdef class Descent:
+    """The steps of a perceptron's descent, in memory that is allocated once.
+
+    Where all products are small, they run without the GIL, each op in one chunk; otherwise as those of `mlp_gradient`
+    and of the optimizers, but for the arrays, which are there already.
+    """
+    cdef Activation activation
+    cdef Loss loss
+    cdef UpdateOp step
+    cdef tuple params, grads, outs
+    cdef list a, b  # what the step keeps for each, or None
+    cdef tuple batch  # x, t, y, and what is hidden, layer by layer, and its gradients: of a whole batch
+    cdef tuple rest  # of one that is shorter, if there is one
+    cdef cnp.ndarray x, t, order, losses, sums
+    cdef bint is_double, has_labels, loss_by_rows, counts
+    cdef double eps
+    cdef double[4] numbers
+    cdef double[4] constants
+
+    # The same for steps without the GIL.
+    cdef Py_ssize_t depth, batch_size, left, in_pass, x_bytes, t_bytes
+    cdef const void* x_rows
+    cdef const void* t_rows
+    cdef void* x_batch
+    cdef void* t_batch
+    cdef const Py_ssize_t* indices
+    cdef void* losses_to
+    cdef double* totals
+    cdef Layer* layers
+    cdef Update* updates
+    cdef Kernel x_W, xT_dout, dout_WT, add_bias, add_bias_relu, activate, activate_backward, columns, merge
+    cdef Kernel of_loss, of_gradient, of_step
+
+    def __cinit__(self, asked, list rows, cnp.ndarray t, cnp.ndarray losses):
+        cdef Py_ssize_t n, i
+        self.params = tuple(rows[0])
+        self.a, self.b = (*rows[1:], *2 * [[None] * len(self.params)])[:2]
+        self.outs = self.params if len(rows) == 1 else tuple(zip(*rows, strict=True))
+        self.depth = len(self.params) // 2
+        self.layers = <Layer*> PyMem_Malloc(self.depth * sizeof(Layer))
+        self.updates = <Update*> PyMem_Malloc(2 * self.depth * sizeof(Update))
+        if self.layers == NULL or self.updates == NULL:
+            raise MemoryError
+        self.x, self.t, self.order, self.losses = plain(asked.x, 0), t, asked.order, losses
+        self.counts = "iter" in asked.numbers
+        for i, number in enumerate(asked.numbers.values()):
+            self.numbers[i] = self.constants[i] = number
+        self.left, self.in_pass = self.order.size, columns(self.order)
+        self.batch_size = n = min(asked.batch_size, self.in_pass)
+        dtype, widths = (<object> self.x).dtype, [p.shape[1] for p in self.params[::2]]
+        self.batch = (
+            np.empty((n, columns(self.x)), dtype),
+            np.empty((n, *(<object> t).shape[1:]), (<object> t).dtype),
+            np.empty((n, widths[-1]), dtype),
+            [np.empty((n, M), dtype) for M in widths[:-1]],
+            [np.empty((n, M), dtype) for M in widths[:-1]],
+        )
+        n = self.in_pass % n
+        x, t, y, hidden, dhidden = self.batch
+        self.rest = x[:n], t[:n], y[:n], [h[:n] for h in hidden], [h[:n] for h in dhidden]
+        self.grads = tuple([np.empty(p.shape, dtype) for p in self.params])
+        self.sums = np.empty(2 * max(widths), np.float64)
+
+    def __dealloc__(self):
+        PyMem_Free(self.layers)
+        PyMem_Free(self.updates)
+
+    cdef int choose(self, str activation, str loss, str step, double eps) except -1:
+        cdef bint d = cnp.PyArray_TYPE(self.x) == cnp.NPY_FLOAT64
+        self.activation, self.loss, self.step, self.eps = KNOWN[activation], KNOWN_LOSSES[loss], KNOWN_STEPS[step], eps
+        self.is_double, self.has_labels = d, not same_type(self.t, self.x)
+        self.loss_by_rows = self.loss.loss.by_rows
+        self.x_W, self.xT_dout, self.dout_WT = kernel(X_W, d), kernel(XT_DOUT, d), kernel(DOUT_WT, d)
+        self.add_bias, self.add_bias_relu = kernel(ADD_BIAS, d), kernel(ADD_BIAS_RELU, d)
+        if self.activation is None:
+            self.activate_backward = kernel(RELU_BACKWARD_FROM_OUTPUT, d)
+        else:
+            self.activate = kernel(self.activation.forward, d)
+            self.activate_backward = kernel(self.activation.backward, d)
+        self.columns, self.merge = kernel(BIAS_GRAD, d), kernel(BIAS_GRAD.merge, d)
+        self.of_loss, self.of_step = kernel(self.loss.loss, d), kernel(self.step, d)
+        if self.loss.gradient is not None:
+            self.of_gradient = kernel(self.loss.gradient, d)
+        return 0
+
+    cdef int point(self) except -1:
+        """To the memory of all arrays."""
+        cdef Py_ssize_t i
+        cdef cnp.ndarray W, b, dW, db, x, t, y, dx, input, output, p, dp, kept, kept2
+        x, t, y, hidden, dhidden = self.batch
+        inputs, outputs, dinputs = [x, *hidden], [*hidden, y], [None, *dhidden]
+        for i in range(self.depth):
+            W, b, dW, db = self.params[2 * i], self.params[2 * i + 1], self.grads[2 * i], self.grads[2 * i + 1]
+            input, output, dx = inputs[i], outputs[i], dinputs[i]
+            self.layers[i] = Layer(
+                cnp.PyArray_DIM(dW, 0), cnp.PyArray_DIM(dW, 1),
+                data(input), data(W), data(b), data(output), data(dx), data(dW), data(db)
+            )
+        for i in range(2 * self.depth):
+            p, kept, kept2, dp = self.params[i], self.a[i], self.b[i], self.grads[i]
+            self.updates[i] = Update(
+                Task(NULL, NULL, data(dp), cnp.PyArray_SIZE(dp), 1), &self.constants[0], data(p), data(kept), data(kept2)
+            )
+        self.x_rows, self.x_batch, self.x_bytes = data(self.x), data(x), x.strides[0]
+        self.t_rows, self.t_batch, self.t_bytes = data(self.t), data(t), t.strides[0]
+        self.indices, self.losses_to = <const Py_ssize_t*> data(self.order), data(self.losses)
+        self.totals = <double*> data(self.sums)
+        return 0
+
+    cdef bint is_small(self) noexcept:
+        """Whether all products are, and with them all arrays."""
+        cdef Py_ssize_t i
+        for i in range(self.depth):
+            if self.batch_size * max(self.layers[i].K, 1) * max(self.layers[i].M, 1) > SMALL:
+                return False
+        return True
+
+    cdef int run(self) except -1:
+        if self.is_small():
+            with nogil:
+                self.descend(True)
+        else:
+            self.descend(False)
+        return 0
+
+    cdef int descend(self, bint small) except -1 nogil:
+        cdef Py_ssize_t n, step = 0
+        cdef double loss
+        while self.left:
+            n = min(self.batch_size, (self.left - 1) % self.in_pass + 1)
+            take(self.x_rows, self.indices, self.x_batch, n, self.x_bytes)
+            take(self.t_rows, self.indices, self.t_batch, n, self.t_bytes)
+            if small:
+                loss = self.small_gradient(n)
+            else:
+                with gil:
+                    loss = self.gradient(self.batch if n == self.batch_size else self.rest, n)
+            if self.is_double:
+                (<double*> self.losses_to)[step] = loss
+            else:
+                (<float*> self.losses_to)[step] = <float> loss
+            if loss != loss:
+                break
+            if self.counts:
+                self.constants[0] = adam_rate(self.numbers[0], self.numbers[1], self.numbers[2], self.numbers[3] + step)
+            if small:
+                self.small_update()
+            else:
+                with gil:
+                    self.update()
+            self.indices += n
+            self.left -= n
+            step += 1
+        return 0
+
+    cdef double gradient(self, tuple batch, Py_ssize_t n) except? -1:
+        x, t, y, hidden, dhidden = batch
+        inputs = forward(self.activation, x, self.params, y, n, hidden)
+        value = loss_and_gradient(self.loss, y, t, self.eps)
+        backward(self.activation, inputs, self.params, y, n, self.grads, dhidden)
+        return value
+
+    cdef int update(self) except -1:
+        cdef Py_ssize_t i
+        for i in range(2 * self.depth):
+            update(self.step, self.params[i], self.a[i], self.b[i], self.grads[i], self.constants, self.outs[i])
+        return 0
+
+    cdef double small_gradient(self, Py_ssize_t n) noexcept nogil:
+        cdef Py_ssize_t i, last = self.depth - 1
+        cdef Layer* k
+        cdef Product product
+        cdef Arrays arrays
+        cdef double loss
+        cdef void* dout
+        for i in range(self.depth):
+            k = &self.layers[i]
+            product = Product(Task(NULL, NULL, NULL, 1, 1), k.W, k.y, n, k.K, k.M)
+            run_small(&self.x_W, k.x, &product.head, 1)
+            if i < last and self.activate.chunk == NULL:
+                arrays = Arrays(Task(NULL, NULL, NULL, n, k.M), NULL, k.y)
+                run_small(&self.add_bias_relu, k.b, &arrays.head, n)
+            else:
+                arrays = Arrays(Task(NULL, NULL, NULL, n, k.M), k.b, k.y)
+                run_small(&self.add_bias, k.y, &arrays.head, n)
+            if i < last and self.activate.chunk != NULL:
+                arrays = Arrays(Task(NULL, NULL, NULL, n * k.M, 1), NULL, k.y)
+                run_small(&self.activate, k.y, &arrays.head, n * k.M)
+        dout = k.y
+        loss = self.small_loss(dout, n, k.M)
+        for i in range(last, -1, -1):
+            k = &self.layers[i]
+            product = Product(Task(NULL, NULL, NULL, 1, 1), dout, k.dW, n, k.K, k.M)
+            run_small(&self.xT_dout, k.x, &product.head, 1)
+            self.small_bias_grad(dout, k.db, n, k.M)
+            if i:
+                product = Product(Task(NULL, NULL, NULL, 1, 1), k.W, k.dx, n, k.K, k.M)
+                run_small(&self.dout_WT, dout, &product.head, 1)
+                dout = k.dx
+                if self.activate.chunk == NULL:
+                    arrays = Arrays(Task(NULL, NULL, NULL, n * k.K, 1), NULL, dout)
+                    run_small(&self.activate_backward, k.x, &arrays.head, n * k.K)
+                else:
+                    arrays = Arrays(Task(NULL, NULL, NULL, n * k.K, 1), k.x, dout)
+                    run_small(&self.activate_backward, dout, &arrays.head, n * k.K)
+        return loss
+
+    cdef double small_loss(self, void* y, Py_ssize_t n, Py_ssize_t M) noexcept nogil:
+        """As `run_loss` has it, of the outputs y, which become their gradient."""
+        cdef Sum s
+        cdef bint by_rows = self.loss_by_rows
+        cdef Py_ssize_t N = n if by_rows else n * M
+        cdef WithTargets task = WithTargets(
+            Task(NULL, NULL, NULL, N, M if by_rows else 1),
+            NULL,
+            NULL,
+            y,
+            self.eps,
+            1.0,
+            &s,
+        )
+        if self.has_labels:
+            task.labels = <const Py_ssize_t*> self.t_batch
+        else:
+            task.targets = self.t_batch
+        run_small(&self.of_loss, y, &task.head, N)
+        if self.of_gradient.chunk != NULL:
+            run_small(&self.of_gradient, y, &task.head, N)
+        return 0 - value(Sum(s.total / N, s.error / N))
+
+    cdef void small_bias_grad(self, const void* dout, void* db, Py_ssize_t n, Py_ssize_t M) noexcept nogil:
+        """As `by_columns` has it."""
+        cdef Columns task = Columns(Task(NULL, NULL, NULL, n, M), db, self.totals, self.totals + M, 1)
+        if n == 1:
+            memcpy(db, dout, M * (sizeof(double) if self.is_double else sizeof(float)))
+        else:
+            run_small(&self.columns, dout, &task.head, n)
+            run_small(&self.merge, dout, &task.head, 1)
+
+    cdef void small_update(self) noexcept nogil:
+        cdef Py_ssize_t i
+        for i in range(2 * self.depth):
+            run_small(&self.of_step, self.updates[i].head.x, &self.updates[i].head, self.updates[i].head.N)
+
+
+cdef cnp.ndarray in_place(cnp.ndarray array, object out):
+    """The array to change, which holds the values of the given one."""
+    cdef cnp.ndarray changed = fresh(array, cnp.PyArray_TYPE(array)) if out is None else out
+    if changed is not array:
+        cnp.PyArray_CopyInto(changed, array)
+    return changed
+
+
+def mlp_descent(
+    x, t, order, batch_size, lr, *params, step="sgd", constants=(), activation="relu", loss="softmax",
+    eps=arguments.EPS, out=None
+):
+    eps = epsilon(eps)
+    step = arguments.one_of("step", step, STEPS)
+    activation = arguments.one_of("activation", activation, ACTIVATIONS)
+    loss = arguments.one_of("loss", loss, LOSSES)
+    x, t, order = given("x", x, 1), given("t", t, 0), given("order", order, 0)
+    arrays = tuple([given(f"params[{i}]", p, 0) for i, p in enumerate(params)])
+    asked = checked_descent(x, t, order, batch_size, lr, arrays, step, constants, loss)
+    cdef cnp.ndarray samples = asked.x, targets = asked.t, losses
+    if samples.dtype != targets.dtype and targets.ndim > 1 and np.result_type(samples, targets) == samples.dtype:
+        targets = targets.astype(samples.dtype)
+    if not (
+        native(cnp.PyArray_TYPE(samples))
+        and (targets.ndim == 1 or same_type(targets, samples))
+        and all([same_type(array, samples) for array in arrays])
+    ):
+        return fall_back("mlp_descent")(
+            x, t, order, batch_size, lr, *arrays, step=step, constants=constants, activation=activation, loss=loss,
+            eps=eps, out=out
+        )
+    outs = asked.outputs(out, samples.dtype.newbyteorder("="))
+    losses = np.empty(asked.steps, samples.dtype.newbyteorder("=")) if outs[0] is None else outs[0]
+    losses.fill(np.nan)
+    changed = [in_place(array, given_out) for array, given_out in zip(arrays, outs[1:], strict=True)]
+    count = len(asked.rows[0])
+    rows = [changed[first:first + count] for first in range(0, len(changed), count)]
+    cdef Descent descent = Descent(asked, rows, targets, losses)
+    descent.choose(activation, loss, step, eps)
+    descent.point()
+    descent.run()
+    return losses, *changed
