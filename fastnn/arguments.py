@@ -131,8 +131,8 @@ def epsilon(eps: float) -> float:
 
 def sample_order(order: Array, N: int) -> Array:
     """Indices of N samples, as passes of shape (P, n), in a copy that nobody else can change."""
-    if not order.size or order.ndim > 2:
-        what = "is empty" if not order.size else "has too many dimensions"
+    if order.ndim not in (1, 2) or not order.size:
+        what = "has no dimension" if not order.ndim else "is empty" if not order.size else "has too many dimensions"
         raise ValueError(f"order {what}, its shape is {order.shape}: it must be a pass over samples or several")
     if order.dtype.kind not in "iu":
         raise TypeError(f"order must be of integers, not of dtype {order.dtype}")
@@ -141,7 +141,7 @@ def sample_order(order: Array, N: int) -> Array:
     if bad.any():
         row, column = np.unravel_index(int(np.argmax(bad)), bad.shape)
         raise IndexError(f"order has {order[row, column]} at {column} of pass {row}, but x has {N} samples")
-    return order.astype(np.intp)
+    return order.astype(np.intp, order="C")
 
 
 def _float(name: str, number: Any) -> float:

@@ -32,7 +32,8 @@ from fastnn._kernels.vmath cimport real
 import numpy as np
 
 from fastnn import arguments
-from fastnn.reference.perceptron import ACTIVATIONS, LOSSES, STEPS, checked_descent
+from fastnn.reference.perceptron import ACTIVATIONS, LOSSES, STEPS
+from fastnn.reference.perceptron import Descent as Asked
 
 # Compiled for the same instruction set.
 cdef Op ADD_BIAS, SIGMOID, SIGMOID_BACKWARD, TANH, TANH_BACKWARD
@@ -627,7 +628,7 @@ def mlp_descent(
     loss = arguments.one_of("loss", loss, LOSSES)
     x, t, order = given("x", x, 1), given("t", t, 0), given("order", order, 0)
     arrays = tuple([given(f"params[{i}]", p, 0) for i, p in enumerate(params)])
-    asked = checked_descent(x, t, order, batch_size, lr, arrays, step, constants, loss)
+    asked = Asked.checked(x, t, order, batch_size, lr, arrays, step, constants, loss)
     cdef cnp.ndarray samples = asked.x, targets = asked.t, losses
     if samples.dtype != targets.dtype and targets.ndim > 1 and np.result_type(samples, targets) == samples.dtype:
         targets = targets.astype(samples.dtype)
@@ -646,6 +647,8 @@ def mlp_descent(
     changed = [in_place(array, given_out) for array, given_out in zip(arrays, outs[1:], strict=True)]
     count = len(asked.rows[0])
     rows = [changed[first:first + count] for first in range(0, len(changed), count)]
+    if targets.ndim > 1:
+        targets = plain(targets, 0)
     cdef Descent descent = Descent(asked, rows, targets, losses)
     descent.choose(activation, loss, step, eps)
     descent.point()

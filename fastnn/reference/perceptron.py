@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from inspect import signature
 from operator import index
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -191,50 +191,52 @@ class Descent(NamedTuple):
         state = {f"params[{i}]": array for i, array in enumerate(array for row in self.rows for array in row)}
         return arguments.descent_outputs(out, (self.steps, dtype), state, {"x": self.x, "t": self.t})
 
+    @classmethod
+    def checked(
+        cls, x: Array, t: Array, order: Array, batch_size: Any, lr: Any, params: tuple[Array, ...], step: str,
+        constants: Any, loss: str,
+    ) -> Self:  # fmt: skip
+        """Of arrays, and of names that are known."""
+        names = [*signature(_STEPS[step]).parameters][:-1]  # p and what is kept, dp, lr and other numbers; without out
+        kept = names.index("dp") - 1
+        if not isinstance(constants, tuple) or len(constants) != len(names) - kept - 3:
+            wanted = f"({', '.join(names[kept + 3 :])})"
+            raise TypeError(f"constants must be a tuple {wanted} for {step}, not {constants!r}")
+        nothing = np.empty(0, np.float64)
+        _STEPS[step](*[nothing] * (2 + kept), lr, *constants)  # it refuses what is no number for it
+        numbers = dict(zip(names[kept + 2 :], (lr, *constants), strict=True))
+        batch_size = arguments.whole_number("batch_size", batch_size, 1, 2**63 - 1)
 
-def checked_descent(
-    x: Array, t: Array, order: Array, batch_size: Any, lr: Any, params: tuple[Array, ...], step: str, constants: Any,
-    loss: str,
-) -> Descent:  # fmt: skip
-    """Of arrays, and of names that are known."""
-    names = [*signature(_STEPS[step]).parameters][:-1]  # p and what is kept, dp, lr and other numbers; without out
-    kept = names.index("dp") - 1
-    if not isinstance(constants, tuple) or len(constants) != len(names) - kept - 3:
-        wanted = f"({', '.join(names[kept + 3 :])})"
-        raise TypeError(f"constants must be a tuple {wanted} for {step}, not {constants!r}")
-    nothing = [np.empty(0)] * (2 + kept)
-    _STEPS[step](*nothing, lr, *constants)  # it refuses what is no number for it
-    numbers = dict(zip(names[kept + 2 :], (lr, *constants), strict=True))
-    batch_size = arguments.whole_number("batch_size", batch_size, 1, 2**63 - 1)
+        count = len(params) // (1 + kept)
+        if kept and len(params) % (2 + 2 * kept):
+            what = f"a weight and a bias for each layer, and as many arrays for each of {kept} that {step} keeps"
+            raise ValueError(f"params must be {what}, not {len(params)} array(s)")
+        rows = [params[first : first + count] for first in range(0, len(params), max(count, 1))]
+        pairs = arguments.pairs(rows[0] if rows else ())
+        for i, array in enumerate(params):
+            p = params[i % count]
+            if array.dtype.kind != "f" or array.dtype.newbyteorder("=") != p.dtype.newbyteorder("="):
+                wanted = "an array of floats" if i < count else f"of the dtype {p.dtype} of params[{i % count}]"
+                raise TypeError(f"params[{i}] must be {wanted}, not of dtype {array.dtype}")
+            arguments.same_shape(f"params[{i}]", array, f"params[{i % count}]", p)
 
-    order = arguments.sample_order(order, len(x))
-    count = len(params) // (1 + kept)
-    if kept and len(params) % (2 + 2 * kept):
-        what = f"a weight and a bias for each layer, and as many arrays for each of {kept} that {step} keeps"
-        raise ValueError(f"params must be {what}, not {len(params)} array(s)")
-    rows = [params[first : first + count] for first in range(0, len(params), max(count, 1))]
-    pairs = arguments.pairs(rows[0] if rows else ())
-    for i, array in enumerate(params):
-        p = params[i % count]
-        if array.dtype.kind != "f" or array.dtype.newbyteorder("=") != p.dtype.newbyteorder("="):
-            wanted = "an array of floats" if i < count else f"of the dtype {p.dtype} of params[{i % count}]"
-            raise TypeError(f"params[{i}] must be {wanted}, not of dtype {array.dtype}")
-        arguments.same_shape(f"params[{i}]", array, f"params[{i % count}]", p)
-
-    W = pairs[0][0]
-    arguments.weights(W)
-    if math.prod(x.shape[1:]) != W.shape[0]:
-        raise ValueError(f"x has shape {x.shape}, but W of shape {W.shape} needs {W.shape[0]} numbers in each sample")
-    y = x = x.reshape(len(x), W.shape[0])
-    for W, b in pairs:
+        W = pairs[0][0]
         arguments.weights(W)
-        arguments.samples(y, W)
-        arguments.bias(b, "W", W)
-        y = np.broadcast_to(np.zeros((), np.result_type(y, W, b)), (len(x), W.shape[1]))
-    if t.dtype.kind in "iu":
-        t = np.array(t)  # before it is looked at
-    t = _TARGETS[loss](y, t)
-    return Descent(x, t.astype(np.intp) if t.ndim == 1 else t, order, batch_size, numbers, rows)
+        if math.prod(x.shape[1:]) != W.shape[0]:
+            raise ValueError(
+                f"x has shape {x.shape}, but W of shape {W.shape} needs {W.shape[0]} numbers in each sample"
+            )
+        y = x = x.reshape(len(x), W.shape[0])
+        for W, b in pairs:
+            arguments.weights(W)
+            arguments.samples(y, W)
+            arguments.bias(b, "W", W)
+            y = np.broadcast_to(np.zeros((), np.result_type(y, W, b)), (len(x), W.shape[1]))
+        if t.dtype.kind in "iu":
+            t = np.array(t)  # before it is looked at
+        t = _TARGETS[loss](y, t)
+        order = arguments.sample_order(order, len(x))
+        return cls(x, t.astype(np.intp) if t.ndim == 1 else t, order, batch_size, numbers, rows)
 
 
 def mlp_descent(
@@ -314,8 +316,9 @@ def mlp_descent(
     >>> x, t, W, b = [[1.0], [2.0]], [[2.0], [4.0]], [[0.0]], [0.0]
     >>> losses, W, b = ops.mlp_descent(x, t, [0, 1, 0, 1], 1, 0.25, W, b, loss="identity")
     >>> losses
-    array([2.        , 4.5       , 0.0703125 , 0.32958984])
+    array([2.0000000e+00, 3.1250000e+00, 3.8281250e-01, 4.8828125e-04])
     >>> print(W, b)
+    [[1.546875]] [0.9140625]
     """
     eps = arguments.epsilon(eps)
     step = arguments.one_of("step", step, STEPS)
@@ -323,7 +326,7 @@ def mlp_descent(
     loss = arguments.one_of("loss", loss, LOSSES)
     x, t, order = arguments.numeric("x", x, 1), arguments.numeric("t", t), arguments.numeric("order", order)
     arrays = tuple(arguments.numeric(f"params[{i}]", p) for i, p in enumerate(params))
-    asked = checked_descent(x, t, order, batch_size, lr, arrays, step, constants, loss)
+    asked = Descent.checked(x, t, order, batch_size, lr, arrays, step, constants, loss)
     x, t, numbers = asked.x, asked.t, asked.numbers
     rows = [[np.array(p, p.dtype.newbyteorder("="), order="C") for p in row] for row in asked.rows]
     losses: list[Any] = []
