@@ -15,7 +15,6 @@ from fastnn._kernels.arrays cimport (
     apart,
     columns,
     data,
-    native,
     same_type,
 )
 from fastnn._kernels.boundary cimport (
@@ -25,7 +24,7 @@ from fastnn._kernels.boundary cimport (
 cimport fastnn._kernels.loops.perceptron as loops
 from fastnn._kernels.loops.reductions cimport Sum, value
 from fastnn._kernels.products cimport as_matrix, is_row, product, transposed
-from fastnn._kernels.targets cimport LossOp, WithTargets, epsilon, run_loss, targets_of
+from fastnn._kernels.targets cimport CLASSES, LossOp, WithTargets, epsilon, run_loss, targets_of
 from fastnn._kernels.updates cimport Update, UpdateOp, adam_rate, update
 from fastnn._kernels.vmath cimport real
 
@@ -398,7 +397,7 @@ cdef class Descent:
     cdef Kernel x_W, xT_dout, dout_WT, add_bias, add_bias_relu, activate, activate_backward, columns, merge
     cdef Kernel of_loss, of_gradient, of_step
 
-    def __cinit__(self, asked, list rows, cnp.ndarray t, cnp.ndarray losses):
+    def __cinit__(self, asked, list rows, cnp.ndarray x, cnp.ndarray t, cnp.ndarray losses):
         cdef Py_ssize_t n, i
         self.params = tuple(rows[0])
         self.a, self.b = (*rows[1:], *2 * [[None] * len(self.params)])[:2]
@@ -408,23 +407,23 @@ cdef class Descent:
         self.updates = <Update*> PyMem_Malloc(2 * self.depth * sizeof(Update))
         if self.layers == NULL or self.updates == NULL:
             raise MemoryError
-        self.x, self.t, self.order, self.losses = plain(asked.x, 0), t, asked.order, losses
+        self.x, self.t, self.order, self.losses = x, t, asked.order, losses
         self.counts = "iter" in asked.numbers
         for i, number in enumerate(asked.numbers.values()):
             self.numbers[i] = self.constants[i] = number
         self.left, self.in_pass = self.order.size, columns(self.order)
         self.batch_size = n = min(asked.batch_size, self.in_pass)
-        dtype, widths = (<object> self.x).dtype, [p.shape[1] for p in self.params[::2]]
+        dtype, widths = (<object> x).dtype, [p.shape[1] for p in self.params[::2]]
         self.batch = (
-            np.empty((n, columns(self.x)), dtype),
+            np.empty((n, columns(x)), dtype),
             np.empty((n, *(<object> t).shape[1:]), (<object> t).dtype),
             np.empty((n, widths[-1]), dtype),
             [np.empty((n, M), dtype) for M in widths[:-1]],
             [np.empty((n, M), dtype) for M in widths[:-1]],
         )
         n = self.in_pass % n
-        x, t, y, hidden, dhidden = self.batch
-        self.rest = x[:n], t[:n], y[:n], [h[:n] for h in hidden], [h[:n] for h in dhidden]
+        *arrays, hidden, dhidden = self.batch
+        self.rest = *[a[:n] for a in arrays], [h[:n] for h in hidden], [h[:n] for h in dhidden]
         self.grads = tuple([np.empty(p.shape, dtype) for p in self.params])
         self.sums = np.empty(2 * max(widths), np.float64)
 
@@ -629,27 +628,25 @@ def mlp_descent(
     x, t, order = given("x", x, 1), given("t", t, 0), given("order", order, 0)
     arrays = tuple([given(f"params[{i}]", p, 0) for i, p in enumerate(params)])
     asked = Asked.checked(x, t, order, batch_size, lr, arrays, step, constants, loss)
-    cdef cnp.ndarray samples = asked.x, targets = asked.t, losses
-    if samples.dtype != targets.dtype and targets.ndim > 1 and np.result_type(samples, targets) == samples.dtype:
-        targets = targets.astype(samples.dtype)
-    if not (
-        native(cnp.PyArray_TYPE(samples))
-        and (targets.ndim == 1 or same_type(targets, samples))
-        and all([same_type(array, samples) for array in arrays])
-    ):
+    cdef cnp.ndarray samples = plain(asked.x, 0), targets = None, losses
+    cdef Loss known_loss = KNOWN_LOSSES[loss]
+    if samples is not None and all([same_type(array, samples) for array in arrays]):
+        y = np.broadcast_to(np.zeros((), samples.dtype), (len(samples), columns(asked.rows[0][-2])))
+        targets = targets_of(known_loss.loss, known_loss.name, y, asked.t, True)
+    if targets is None:
         return fall_back("mlp_descent")(
             x, t, order, batch_size, lr, *arrays, step=step, constants=constants, activation=activation, loss=loss,
             eps=eps, out=out
         )
-    outs = asked.outputs(out, samples.dtype.newbyteorder("="))
-    losses = np.empty(asked.steps, samples.dtype.newbyteorder("=")) if outs[0] is None else outs[0]
+    outs = asked.outputs(out, samples.dtype)
+    losses = np.empty(asked.steps, samples.dtype) if outs[0] is None else outs[0]
     losses.fill(np.nan)
     changed = [in_place(array, given_out) for array, given_out in zip(arrays, outs[1:], strict=True)]
     count = len(asked.rows[0])
     rows = [changed[first:first + count] for first in range(0, len(changed), count)]
-    if targets.ndim > 1:
+    if known_loss.loss.kind != CLASSES:
         targets = plain(targets, 0)
-    cdef Descent descent = Descent(asked, rows, targets, losses)
+    cdef Descent descent = Descent(asked, rows, samples, targets, losses)
     descent.choose(activation, loss, step, eps)
     descent.point()
     descent.run()
