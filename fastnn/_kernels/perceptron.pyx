@@ -33,6 +33,7 @@ import numpy as np
 from fastnn import arguments
 from fastnn.reference.perceptron import ACTIVATIONS, LOSSES, STEPS
 from fastnn.reference.perceptron import Descent as Asked
+from fastnn.reference.perceptron import outputs_like as _outputs_like
 
 # Compiled for the same instruction set.
 cdef Op ADD_BIAS, SIGMOID, SIGMOID_BACKWARD, TANH, TANH_BACKWARD
@@ -46,6 +47,7 @@ from .losses import (
     SIGMOID_CROSS_ENTROPY_BACKWARD,
     SOFTMAX_CROSS_ENTROPY_AND_GRAD,
 )
+from . import steps
 from .steps import ADAGRAD, ADAM, MOMENTUM, NESTEROV, RMSPROP, SGD
 
 compiled_for = COMPILED_FOR.decode()
@@ -609,6 +611,30 @@ cdef class Descent:
             run_small(&self.of_step, self.updates[i].head.x, &self.updates[i].head, self.updates[i].head.N)
 
 
+cdef bint steps_in_place(object out, tuple arrays, cnp.ndarray x, cnp.ndarray t, Py_ssize_t steps):
+    """Whether all arrays are to be changed in place and can be, seen without running any Python."""
+    cdef Py_ssize_t i, k
+    cdef cnp.ndarray array
+    if type(out) is not tuple or len(<tuple> out) != 1 + len(arrays):
+        return False
+    for i in range(len(<tuple> out)):
+        if (<tuple> out)[i] is None and i == 0:
+            continue
+        if not PyArray_CheckExact((<tuple> out)[i]):
+            return False
+        array = (<tuple> out)[i]
+        if not (same_type(array, x) and PyArray_ISCARRAY(array) and apart(array, x) and apart(array, t)):
+            return False
+        if i > 0 and array is not arrays[i - 1]:
+            return False
+        if i == 0 and not (cnp.PyArray_NDIM(array) == 1 and cnp.PyArray_DIM(array, 0) == steps):
+            return False
+        for k in range(i):
+            if (<tuple> out)[k] is not None and not apart(array, (<tuple> out)[k]):
+                return False
+    return True
+
+
 cdef cnp.ndarray in_place(cnp.ndarray array, object out):
     """The array to change, which holds the values of the given one."""
     cdef cnp.ndarray changed = fresh(array, cnp.PyArray_TYPE(array)) if out is None else out
@@ -626,19 +652,19 @@ def mlp_descent(
     activation = arguments.one_of("activation", activation, ACTIVATIONS)
     loss = arguments.one_of("loss", loss, LOSSES)
     x, t, order = given("x", x, 1), given("t", t, 0), given("order", order, 0)
-    arrays = tuple([given(f"params[{i}]", p, 0) for i, p in enumerate(params)])
-    asked = Asked.checked(x, t, order, batch_size, lr, arrays, step, constants, loss)
+    cdef tuple arrays = tuple([given(f"params[{i}]", p, 0) for i, p in enumerate(params)])
+    asked = Asked.checked(x, t, order, batch_size, lr, arrays, getattr(steps, step), constants, loss)
     cdef cnp.ndarray samples = plain(asked.x, 0), targets = None, losses
     cdef Loss known_loss = KNOWN_LOSSES[loss]
     if samples is not None and all([same_type(array, samples) for array in arrays]):
-        y = np.broadcast_to(np.zeros((), samples.dtype), (len(samples), columns(asked.rows[0][-2])))
+        y = _outputs_like(samples, samples.dtype, asked.rows[0][-2])
         targets = targets_of(known_loss.loss, known_loss.name, y, asked.t, True)
     if targets is None:
         return fall_back("mlp_descent")(
             x, t, order, batch_size, lr, *arrays, step=step, constants=constants, activation=activation, loss=loss,
             eps=eps, out=out
         )
-    outs = asked.outputs(out, samples.dtype)
+    outs = out if steps_in_place(out, arrays, samples, targets, asked.steps) else asked.outputs(out, samples.dtype)
     losses = np.empty(asked.steps, samples.dtype) if outs[0] is None else outs[0]
     losses.fill(np.nan)
     changed = [in_place(array, given_out) for array, given_out in zip(arrays, outs[1:], strict=True)]

@@ -53,6 +53,9 @@ _STEPS: dict[str, Callable[..., Any]] = {
     step.__name__: step for step in (sgd, momentum, nesterov, adagrad, rmsprop, adam)
 }
 
+# What each takes: p and what it keeps, dp, lr and other numbers; without out.
+_TAKEN = {name: [*signature(step).parameters][:-1] for name, step in _STEPS.items()}
+
 # What `mlp_gradient` and `mlp_descent` know, on every backend.
 ACTIVATIONS = (*_ACTIVATIONS,)
 LOSSES = (*_LOSSES,)
@@ -151,6 +154,11 @@ def mlp_gradient(
     return value, *(result(g, array) for g, array in zip(grads, given, strict=True))
 
 
+def outputs_like(x: Array, dtype: np.dtype[Any], W: Array) -> Array:
+    """The shape and dtype of outputs, to check others beside; all numbers are the same 0."""
+    return np.ndarray((len(x), W.shape[1]), dtype, bytes(dtype.itemsize), strides=(0, 0))
+
+
 class Descent(NamedTuple):
     """
     What `mlp_descent` is asked for, checked.
@@ -193,29 +201,30 @@ class Descent(NamedTuple):
 
     @classmethod
     def checked(
-        cls, x: Array, t: Array, order: Array, batch_size: Any, lr: Any, params: tuple[Array, ...], step: str,
+        cls, x: Array, t: Array, order: Array, batch_size: Any, lr: Any, params: tuple[Array, ...], step: Any,
         constants: Any, loss: str,
     ) -> Self:  # fmt: skip
-        """Of arrays, and of names that are known."""
-        names = [*signature(_STEPS[step]).parameters][:-1]  # p and what is kept, dp, lr and other numbers; without out
+        """Of arrays, a step, which is any backend's, and the name of a loss that is known."""
+        name = step.__name__
+        names = _TAKEN[name]
         kept = names.index("dp") - 1
         if not isinstance(constants, tuple) or len(constants) != len(names) - kept - 3:
             wanted = f"({', '.join(names[kept + 3 :])})"
-            raise TypeError(f"constants must be a tuple {wanted} for {step}, not {constants!r}")
+            raise TypeError(f"constants must be a tuple {wanted} for {name}, not {constants!r}")
         nothing = np.empty(0, np.float64)
-        _STEPS[step](*[nothing] * (2 + kept), lr, *constants)  # it refuses what is no number for it
+        step(*[nothing] * (2 + kept), lr, *constants)  # it refuses what is no number for it
         numbers = dict(zip(names[kept + 2 :], (lr, *constants), strict=True))
         batch_size = arguments.whole_number("batch_size", batch_size, 1, 2**63 - 1)
 
         count = len(params) // (1 + kept)
         if kept and len(params) % (2 + 2 * kept):
-            what = f"a weight and a bias for each layer, and as many arrays for each of {kept} that {step} keeps"
+            what = f"a weight and a bias for each layer, and as many arrays for each of {kept} that {name} keeps"
             raise ValueError(f"params must be {what}, not {len(params)} array(s)")
         rows = [params[first : first + count] for first in range(0, len(params), max(count, 1))]
         pairs = arguments.pairs(rows[0] if rows else ())
         for i, array in enumerate(params):
             p = params[i % count]
-            if array.dtype.kind != "f" or array.dtype.newbyteorder("=") != p.dtype.newbyteorder("="):
+            if array.dtype.kind != "f" or array.dtype.type is not p.dtype.type:  # of whatever byte order
                 wanted = "an array of floats" if i < count else f"of the dtype {p.dtype} of params[{i % count}]"
                 raise TypeError(f"params[{i}] must be {wanted}, not of dtype {array.dtype}")
             arguments.same_shape(f"params[{i}]", array, f"params[{i % count}]", p)
@@ -231,7 +240,7 @@ class Descent(NamedTuple):
             arguments.weights(W)
             arguments.samples(y, W)
             arguments.bias(b, "W", W)
-            y = np.broadcast_to(np.zeros((), np.result_type(y, W, b)), (len(x), W.shape[1]))
+            y = outputs_like(x, np.result_type(y, W, b), W)
         if t.dtype.kind in "iu":
             t = np.array(t)  # before it is looked at
         t = _TARGETS[loss](y, t)
@@ -326,7 +335,7 @@ def mlp_descent(
     loss = arguments.one_of("loss", loss, LOSSES)
     x, t, order = arguments.numeric("x", x, 1), arguments.numeric("t", t), arguments.numeric("order", order)
     arrays = tuple(arguments.numeric(f"params[{i}]", p) for i, p in enumerate(params))
-    asked = Descent.checked(x, t, order, batch_size, lr, arrays, step, constants, loss)
+    asked = Descent.checked(x, t, order, batch_size, lr, arrays, _STEPS[step], constants, loss)
     x, t, numbers = asked.x, asked.t, asked.numbers
     rows = [[np.array(p, p.dtype.newbyteorder("="), order="C") for p in row] for row in asked.rows]
     losses: list[Any] = []
