@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastnn._kernels.lists import are_apart as are_apart
 from fastnn._kernels.lists import can_step_in_place as can_step_in_place
 from fastnn._kernels.lists import same_objects as same_objects
 

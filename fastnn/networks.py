@@ -212,7 +212,7 @@ class Sequential(HasMode):
         if own or loss_name is None or not self._plan.suits(x, t, loss_name):
             return None
         plan, params = self._plan, self.params
-        if not arguments.same_objects(params, plan.params) or not all(p.flags.carray for p in params):
+        if not arguments.same_objects(params, plan.params) or not arguments.can_step_in_place(params, [*plan.grads]):
             return None
         if x.ndim < 2 or math.prod(x.shape[1:]) != len(params[0]):
             return None

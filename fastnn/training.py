@@ -9,7 +9,6 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.lib.array_utils import byte_bounds
 
 from fastnn import arguments, ops, optimizers, pictures, progress
 from fastnn.arguments import Array
@@ -20,6 +19,8 @@ __all__ = ["Evaluation", "Trainer", "clip_grads", "mini_batches"]
 
 # Seconds that a call with many steps is to take: then there is time for an interruption and for progress.
 TURN = 0.025
+# So few steps are taken one by one as fast.
+FEW = 10
 # Those whose steps are ops.
 OPTIMIZERS = [getattr(optimizers, name) for name in optimizers.__all__]
 
@@ -241,7 +242,7 @@ class Trainer:
         many = _ManySteps(self, x, t, batch_size, rng)
 
         def steps(passes: int) -> Iterator[float]:
-            if many.possible():
+            if passes * -(-N // batch_size) > FEW and many.possible():
                 yield from many.passes(passes)
             else:
                 for _ in range(passes):
@@ -379,7 +380,7 @@ class _ManySteps:
     def __init__(self, trainer: Trainer, x: Array, t: Array, batch_size: int, rng: np.random.Generator | None) -> None:
         self.trainer, self.x, self.t, self.rng = trainer, x, t, rng
         self.batch_size = min(batch_size, len(x))
-        self.pace = 1  # steps a call
+        self.pace = 0  # steps a call; none yet
 
     def possible(self) -> bool:
         """Whether nobody wants to see each step, and it is one of ours on a network that the op knows."""
@@ -398,26 +399,15 @@ class _ManySteps:
         self.params, self.options = descent
         self.kept = [getattr(optimizer, name) for name in optimizer.kept]
         self.kept = [[np.zeros(p.shape, p.dtype) for p in self.params] if k is None else k for k in self.kept]
-        return all(map(self._is_like_params, self.kept)) and self._are_apart()
-
-    def _is_like_params(self, kept: Any) -> bool:
-        return (
-            isinstance(kept, list)
-            and len(kept) == len(self.params)
-            and all(
-                type(a) is np.ndarray and a.flags.carray and (a.shape, a.dtype) == (p.shape, p.dtype)
-                for a, p in zip(kept, self.params, strict=True)
-            )
-        )
-
-    def _are_apart(self) -> bool:
         arrays = [self.x, self.t, *self.params, *(a for kept in self.kept for a in kept)]
-        bounds = sorted(byte_bounds(a) for a in arrays if a.size)
-        return all(end <= start for (_, end), (start, _) in zip(bounds[:-1], bounds[1:], strict=True))
+        alike = all(arguments.can_step_in_place(kept, self.params) for kept in self.kept)
+        return alike and arguments.are_apart(arrays)
 
     def passes(self, count: int) -> Iterator[float]:
         """Passes over the samples.  The last step is a single one, which leaves its gradients in the network."""
         in_pass = -(-len(self.x) // self.batch_size)
+        if not self.pace:  # so few steps surely take no longer than a turn
+            self.pace = max(1, min(100, int(2e7) // (self.batch_size * sum(p.size for p in self.params))))
         left = count - 1
         while left:
             taken = min(left, max(1, self.pace // in_pass))
