@@ -826,7 +826,7 @@ def test_many_steps_are_single_ones(module, rng, op, dtype, loss, activation):
     """To the last bit: steps without the GIL, and those with products of BLAS; short batches; several passes."""
     for sizes, N, batch_size in (((2, 9, 3), 12, 1), ((4, 3, 5, 2), 11, 4), ((30, 20, 10), 25, 10), ((3, 2), 7, 99)):
         x, params, kept = descent(rng, sizes, N, dtype, op.name)
-        order = np.stack([rng.permutation(N) for _ in range(3)])
+        order = np.stack([rng.permutation(N), np.arange(N), rng.permutation(N)])
         for t in targets(rng, loss, (N, sizes[-1]), dtype):
             t, expected, expected_kept = np.asarray(t), copies(params), copies(kept)
             options = {"activation": activation, "loss": loss}

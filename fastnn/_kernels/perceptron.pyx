@@ -348,7 +348,7 @@ cdef struct Layer:
 
 
 cdef Kernel kernel(Op op, bint is_double) noexcept:
-    return Kernel(NULL, NULL) if op is None else Kernel(op.chunks[is_double], op.loops[is_double])
+    return Kernel(op.chunks[is_double], op.loops[is_double])
 
 
 cdef inline void run_small(const Kernel* kernel, const void* x, Task* task, Py_ssize_t n) noexcept nogil:
@@ -364,6 +364,20 @@ cdef inline void take(
     cdef Py_ssize_t i
     for i in range(n):
         memcpy(<char*> out + i * nbytes, <const char*> a + indices[i] * nbytes, nbytes)
+
+
+cdef inline bint are_consecutive(const Py_ssize_t* indices, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(1, n):
+        if indices[i] != indices[0] + i:
+            return False
+    return True
+
+
+cdef inline int need_same(bint same) except -1:
+    if not same:
+        raise RuntimeError("an argument changed its shape while others were being read")
+    return 0
 
 
 cdef class Descent:
@@ -391,6 +405,7 @@ cdef class Descent:
     cdef const void* t_rows
     cdef void* x_batch
     cdef void* t_batch
+    cdef const void* t_now
     cdef const Py_ssize_t* indices
     cdef void* losses_to
     cdef double* totals
@@ -454,23 +469,27 @@ cdef class Descent:
     cdef int point(self) except -1:
         """To the memory of all arrays."""
         cdef Py_ssize_t i
-        cdef cnp.ndarray W, b, dW, db, x, t, y, dx, input, output, p, dp, kept, kept2
+        cdef cnp.ndarray W, b, dW, db, x, t, y, dx, input, output, p, dp, kept, kept2, array
         x, t, y, hidden, dhidden = self.batch
         inputs, outputs, dinputs = [x, *hidden], [*hidden, y], [None, *dhidden]
         for i in range(self.depth):
             W, b, dW, db = self.params[2 * i], self.params[2 * i + 1], self.grads[2 * i], self.grads[2 * i + 1]
             input, output, dx = inputs[i], outputs[i], dinputs[i]
+            need_same(cnp.PyArray_DIM(dW, 0) == columns(input) and cnp.PyArray_DIM(dW, 1) == columns(output))
             self.layers[i] = Layer(
                 cnp.PyArray_DIM(dW, 0), cnp.PyArray_DIM(dW, 1),
                 data(input), data(W), data(b), data(output), data(dx), data(dW), data(db)
             )
         for i in range(2 * self.depth):
             p, kept, kept2, dp = self.params[i], self.a[i], self.b[i], self.grads[i]
+            for array in (p, kept, kept2):
+                need_same(array is None or cnp.PyArray_NBYTES(array) == cnp.PyArray_NBYTES(dp))
             self.updates[i] = Update(
                 Task(NULL, NULL, data(dp), cnp.PyArray_SIZE(dp), 1), &self.constants[0], data(p), data(kept), data(kept2)
             )
-        self.x_rows, self.x_batch, self.x_bytes = data(self.x), data(x), x.strides[0]
-        self.t_rows, self.t_batch, self.t_bytes = data(self.t), data(t), t.strides[0]
+        self.x_rows, self.x_batch, self.x_bytes = data(self.x), data(x), cnp.PyArray_NBYTES(x) // self.batch_size
+        self.t_rows, self.t_batch, self.t_bytes = data(self.t), data(t), cnp.PyArray_NBYTES(t) // self.batch_size
+        need_same(cnp.PyArray_NBYTES(self.t) == cnp.PyArray_DIM(self.x, 0) * self.t_bytes)
         self.indices, self.losses_to = <const Py_ssize_t*> data(self.order), data(self.losses)
         self.totals = <double*> data(self.sums)
         return 0
@@ -494,15 +513,26 @@ cdef class Descent:
     cdef int descend(self, bint small) except -1 nogil:
         cdef Py_ssize_t n, step = 0
         cdef double loss
+        cdef bint in_one_piece
         while self.left:
             n = min(self.batch_size, (self.left - 1) % self.in_pass + 1)
-            take(self.x_rows, self.indices, self.x_batch, n, self.x_bytes)
-            take(self.t_rows, self.indices, self.t_batch, n, self.t_bytes)
+            in_one_piece = are_consecutive(self.indices, n)
+            if not in_one_piece:
+                take(self.x_rows, self.indices, self.x_batch, n, self.x_bytes)
+                take(self.t_rows, self.indices, self.t_batch, n, self.t_bytes)
             if small:
+                self.layers[0].x, self.t_now = self.x_batch, self.t_batch
+                if in_one_piece:
+                    self.layers[0].x = <const char*> self.x_rows + self.indices[0] * self.x_bytes
+                    self.t_now = <const char*> self.t_rows + self.indices[0] * self.t_bytes
                 loss = self.small_gradient(n)
             else:
                 with gil:
-                    loss = self.gradient(self.batch if n == self.batch_size else self.rest, n)
+                    batch = self.batch if n == self.batch_size else self.rest
+                    if in_one_piece:
+                        first = self.indices[0]
+                        batch = self.x[first:first + n], self.t[first:first + n], *batch[2:]
+                    loss = self.gradient(batch, n)
             if self.is_double:
                 (<double*> self.losses_to)[step] = loss
             else:
@@ -588,9 +618,9 @@ cdef class Descent:
             &s,
         )
         if self.has_labels:
-            task.labels = <const Py_ssize_t*> self.t_batch
+            task.labels = <const Py_ssize_t*> self.t_now
         else:
-            task.targets = self.t_batch
+            task.targets = self.t_now
         run_small(&self.of_loss, y, &task.head, N)
         if self.of_gradient.chunk != NULL:
             run_small(&self.of_gradient, y, &task.head, N)
