@@ -69,7 +69,8 @@ def test_many_callers_get_what_one_gets(kernels, rng):
 
 
 def test_other_threads_run_during_many_small_steps(kernels, rng):
-    x, t, order = rng.standard_normal((100, 2)), rng.integers(0, 3, 100), np.tile(np.arange(100), (100, 1))
+    # So few numbers that NumPy itself keeps the others waiting.
+    x, t, order = rng.standard_normal((100, 2)), rng.integers(0, 3, 100), rng.integers(0, 100, 400)
     started, seen = threading.Event(), []
 
     def see():
@@ -81,7 +82,7 @@ def test_other_threads_run_during_many_small_steps(kernels, rng):
     try:
         sys.setswitchinterval(1000)  # seconds after which a thread is asked to let the others run
         started.set()
-        for _ in range(1000):
+        for _ in range(20_000):
             if seen:
                 break
             kernels.mlp_descent(x, t, order, 1, 0.01, np.ones((2, 3)), np.zeros(3))

@@ -584,8 +584,8 @@ cdef class Descent:
             if i < last and self.activate.chunk != NULL:
                 arrays = Arrays(Task(NULL, NULL, NULL, n * k.M, 1), NULL, k.y)
                 run_small(&self.activate, k.y, &arrays.head, n * k.M)
-        dout = k.y
-        loss = self.small_loss(dout, n, k.M)
+        dout = self.layers[last].y
+        loss = self.small_loss(dout, n, self.layers[last].M)
         for i in range(last, -1, -1):
             k = &self.layers[i]
             product = Product(Task(NULL, NULL, NULL, 1, 1), dout, k.dW, n, k.K, k.M)
