@@ -22,7 +22,7 @@ from fastnn._kernels.boundary cimport (
     by_columns, chunked_op, empty, fall_back, fresh, given, head, plain, run, run_arrays
 )
 cimport fastnn._kernels.loops.perceptron as loops
-from fastnn._kernels.loops.reductions cimport Sum, value
+from fastnn._kernels.loops.reductions cimport Sum, value as value_of
 from fastnn._kernels.products cimport as_matrix, is_row, product, transposed
 from fastnn._kernels.targets cimport CLASSES, LossOp, WithTargets, epsilon, run_loss, targets_of
 from fastnn._kernels.updates cimport Update, UpdateOp, adam_rate, update
@@ -47,7 +47,7 @@ from .losses import (
     SIGMOID_CROSS_ENTROPY_BACKWARD,
     SOFTMAX_CROSS_ENTROPY_AND_GRAD,
 )
-from . import steps
+from . import steps as step_ops
 from .steps import ADAGRAD, ADAM, MOMENTUM, NESTEROV, RMSPROP, SGD
 
 compiled_for = COMPILED_FOR.decode()
@@ -485,7 +485,8 @@ cdef class Descent:
             for array in (p, kept, kept2):
                 need_same(array is None or cnp.PyArray_NBYTES(array) == cnp.PyArray_NBYTES(dp))
             self.updates[i] = Update(
-                Task(NULL, NULL, data(dp), cnp.PyArray_SIZE(dp), 1), &self.constants[0], data(p), data(kept), data(kept2)
+                Task(NULL, NULL, data(dp), cnp.PyArray_SIZE(dp), 1),
+                &self.constants[0], data(p), data(kept), data(kept2)
             )
         self.x_rows, self.x_batch, self.x_bytes = data(self.x), data(x), cnp.PyArray_NBYTES(x) // self.batch_size
         self.t_rows, self.t_batch, self.t_bytes = data(self.t), data(t), cnp.PyArray_NBYTES(t) // self.batch_size
@@ -502,7 +503,7 @@ cdef class Descent:
                 return False
         return True
 
-    cdef int run(self) except -1:
+    cdef int take_steps(self) except -1:
         if self.is_small():
             with nogil:
                 self.descend(True)
@@ -545,7 +546,7 @@ cdef class Descent:
                 self.small_update()
             else:
                 with gil:
-                    self.update()
+                    self.update_all()
             self.indices += n
             self.left -= n
             step += 1
@@ -558,7 +559,7 @@ cdef class Descent:
         backward(self.activation, inputs, self.params, y, n, self.grads, dhidden)
         return value
 
-    cdef int update(self) except -1:
+    cdef int update_all(self) except -1:
         cdef Py_ssize_t i
         for i in range(2 * self.depth):
             update(self.step, self.params[i], self.a[i], self.b[i], self.grads[i], self.constants, self.outs[i])
@@ -567,14 +568,14 @@ cdef class Descent:
     cdef double small_gradient(self, Py_ssize_t n) noexcept nogil:
         cdef Py_ssize_t i, last = self.depth - 1
         cdef Layer* k
-        cdef Product product
+        cdef Product task
         cdef Arrays arrays
         cdef double loss
         cdef void* dout
         for i in range(self.depth):
             k = &self.layers[i]
-            product = Product(Task(NULL, NULL, NULL, 1, 1), k.W, k.y, n, k.K, k.M)
-            run_small(&self.x_W, k.x, &product.head, 1)
+            task = Product(Task(NULL, NULL, NULL, 1, 1), k.W, k.y, n, k.K, k.M)
+            run_small(&self.x_W, k.x, &task.head, 1)
             if i < last and self.activate.chunk == NULL:
                 arrays = Arrays(Task(NULL, NULL, NULL, n, k.M), NULL, k.y)
                 run_small(&self.add_bias_relu, k.b, &arrays.head, n)
@@ -588,12 +589,12 @@ cdef class Descent:
         loss = self.small_loss(dout, n, self.layers[last].M)
         for i in range(last, -1, -1):
             k = &self.layers[i]
-            product = Product(Task(NULL, NULL, NULL, 1, 1), dout, k.dW, n, k.K, k.M)
-            run_small(&self.xT_dout, k.x, &product.head, 1)
+            task = Product(Task(NULL, NULL, NULL, 1, 1), dout, k.dW, n, k.K, k.M)
+            run_small(&self.xT_dout, k.x, &task.head, 1)
             self.small_bias_grad(dout, k.db, n, k.M)
             if i:
-                product = Product(Task(NULL, NULL, NULL, 1, 1), k.W, k.dx, n, k.K, k.M)
-                run_small(&self.dout_WT, dout, &product.head, 1)
+                task = Product(Task(NULL, NULL, NULL, 1, 1), k.W, k.dx, n, k.K, k.M)
+                run_small(&self.dout_WT, dout, &task.head, 1)
                 dout = k.dx
                 if self.activate.chunk == NULL:
                     arrays = Arrays(Task(NULL, NULL, NULL, n * k.K, 1), NULL, dout)
@@ -624,7 +625,7 @@ cdef class Descent:
         run_small(&self.of_loss, y, &task.head, N)
         if self.of_gradient.chunk != NULL:
             run_small(&self.of_gradient, y, &task.head, N)
-        return 0 - value(Sum(s.total / N, s.error / N))
+        return 0 - value_of(Sum(s.total / N, s.error / N))
 
     cdef void small_bias_grad(self, const void* dout, void* db, Py_ssize_t n, Py_ssize_t M) noexcept nogil:
         """As `by_columns` has it."""
@@ -683,7 +684,7 @@ def mlp_descent(
     loss = arguments.one_of("loss", loss, LOSSES)
     x, t, order = given("x", x, 1), given("t", t, 0), given("order", order, 0)
     cdef tuple arrays = tuple([given(f"params[{i}]", p, 0) for i, p in enumerate(params)])
-    asked = Asked.checked(x, t, order, batch_size, lr, arrays, getattr(steps, step), constants, loss)
+    asked = Asked.checked(x, t, order, batch_size, lr, arrays, getattr(step_ops, step), constants, loss)
     cdef cnp.ndarray samples = plain(asked.x, 0), targets = None, losses
     cdef Loss known_loss = KNOWN_LOSSES[loss]
     if samples is not None and all([same_type(array, samples) for array in arrays]):
@@ -705,5 +706,5 @@ def mlp_descent(
     cdef Descent descent = Descent(asked, rows, samples, targets, losses)
     descent.choose(activation, loss, step, eps)
     descent.point()
-    descent.run()
+    descent.take_steps()
     return losses, *changed
