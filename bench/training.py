@@ -1,6 +1,7 @@
 """A training step: fastnn's layers and its Trainer beside the NumPy layers, PyTorch eager and the products alone."""
 
 from functools import partial
+from itertools import cycle
 
 import numpy as np
 
@@ -93,6 +94,19 @@ def products(Ws, x):
     return five
 
 
+def products_of_copies(Ws, x, steps):
+    """The same of batches that are first copied from so many, in a random order."""
+    samples, batch = np.concatenate([x] * steps), x.copy()
+    orders = cycle(np.random.default_rng(0).permutation(len(samples)).reshape(steps, len(x)))
+    five = products(Ws, batch)
+
+    def copied():
+        np.take(samples, next(orders), axis=0, out=batch, mode="clip")
+        five()
+
+    return copied
+
+
 def rows(peers, pace):
     """Seconds a step by contender, for each case and dtype."""
     for sizes, batch, loss, *_ in CASES:
@@ -112,6 +126,7 @@ def rows(peers, pace):
             for name, call in calls.items():
                 measure.assert_equal(call(), expected, dtype, f"{what}: {name}")
             calls |= {"fit": calls["fit"].func, "products": products(made[0][0], x)}
+            calls["products of copies"] = products_of_copies(made[0][0], x, steps)
             seconds, processors = measure.times(calls, **pace)
             seconds["fit"] /= steps
             yield {"what": what, "seconds": seconds, "processors": processors}
@@ -134,3 +149,4 @@ def figures(found):
             if limit:
                 ratio = s[contender] / s["products"]
                 yield figure(f"{what}: {contender} over the products", ratio, "", f"<= {limit}", ratio <= limit)
+        yield figure(f"{what}: fit over the products of copies", s["fit"] / s["products of copies"], "", "", None)
