@@ -56,24 +56,41 @@ def layer(layer_class, args, params, dout):
     return both
 
 
-def step(sizes, loss, Ws, bs, x, t):
-    """Of a Trainer; gives the gradient of the first bias."""
+def trainer(sizes, loss, Ws, bs, x):
     network = fastnn.MLP(sizes, loss=loss, dtype=x.dtype)
     for layer, W, b in zip(network.layers[::2], Ws, bs, strict=True):
         layer.W[...], layer.b[...] = W, b
-    trainer = fastnn.Trainer(network, fastnn.SGD(LR), show=False)
+    return fastnn.Trainer(network, fastnn.SGD(LR), show=False)
+
+
+def step(sizes, loss, Ws, bs, x, t):
+    """Of a Trainer; gives the gradient of the first bias."""
+    made = trainer(sizes, loss, Ws, bs, x)
 
     def one():
-        trainer.step(x, t)
-        return network.grads[1]
+        made.step(x, t)
+        return made.network.grads[1]
 
     return one
+
+
+def fit(sizes, loss, Ws, bs, x, t, steps):
+    """So many steps of Trainer.fit, over copies of a batch in a random order; gives the same of the last step."""
+    made = trainer(sizes, loss, Ws, bs, x)
+    samples = [np.concatenate([a] * steps) for a in (x, t)]
+
+    def all_steps(shuffle=True):
+        made.losses.clear()
+        made.fit(*samples, batch_size=len(x), shuffle=shuffle)
+        return made.network.grads[1]
+
+    return all_steps
 
 
 # ---------------------------------------------------------------- as a program
 
 
-REQUESTS = {"op": op, "layer": lambda name, *case: layer(getattr(fastnn, name), *case), "step": step}
+REQUESTS = {"op": op, "layer": lambda name, *case: layer(getattr(fastnn, name), *case), "step": step, "fit": fit}
 
 
 def seconds(call, number):

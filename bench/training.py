@@ -1,5 +1,8 @@
 """A training step: fastnn's layers and its Trainer beside the NumPy layers, PyTorch eager and the products alone."""
 
+from functools import partial
+from itertools import cycle
+
 import numpy as np
 
 import fastnn
@@ -8,13 +11,15 @@ from bench.limits import figure
 from bench.ours import LR
 from fastnn.networks import LOSSES
 
-# Sizes, batch, loss; then what is aimed at: the layers' speed over NumPy's by dtype, the Trainer's over NumPy's and
-# over PyTorch's, its time over that of the products.
+# Sizes, batch, loss; then what is aimed at: the layers' speed over NumPy's by dtype; the speed of a single step of the
+# Trainer over NumPy's and over PyTorch's, its time over that of the products; the same of a step amid many.
 CASES = [
-    ((784, 50, 10), 100, "softmax", {"float32": 1.3, "float64": 1.15}, 1.6, 1.6, 1.15),
-    ((64, 32, 10), 10, "softmax", {}, 2.5, 10, None),
-    ((2, 10, 1), 1, "identity", {}, 4, 25, None),
+    ((784, 50, 10), 100, "softmax", {"float32": 1.3, "float64": 1.15}, (1.6, 1.6, 1.15), (None, None, 1.05)),
+    ((64, 32, 10), 10, "softmax", {}, (2.5, 10, None), (5, 30, None)),
+    ((2, 10, 1), 1, "identity", {}, (4, 25, None), (25, 250, None)),
 ]
+OURS = "Trainer", "fit"
+SAMPLES = 10_000  # of many steps
 
 
 def parameters(sizes, dtype):
@@ -89,15 +94,29 @@ def products(Ws, x):
     return five
 
 
+def products_of_copies(Ws, x, steps):
+    """The same of batches that are first copied from so many, in a random order."""
+    samples, batch = np.concatenate([x] * steps), x.copy()
+    orders = cycle(np.random.default_rng(0).permutation(len(samples)).reshape(steps, len(x)))
+    five = products(Ws, batch)
+
+    def copied():
+        np.take(samples, next(orders), axis=0, out=batch, mode="clip")
+        five()
+
+    return copied
+
+
 def rows(peers, pace):
     """Seconds a step by contender, for each case and dtype."""
     for sizes, batch, loss, *_ in CASES:
         for dtype in ("float32", "float64"):
             x, t = batch_of(sizes, batch, loss, dtype)
-            made = [parameters(sizes, dtype) for _ in range(4)]
+            made, steps = [parameters(sizes, dtype) for _ in range(5)], SAMPLES // batch
             calls = {
                 "layers": by_hand(fastnn, loss, *made[0], x, t),
                 "Trainer": ours.step(sizes, loss, *made[1], x, t),
+                "fit": partial(ours.fit(sizes, loss, *made[4], x, t, steps), shuffle=False),
                 "NumPy layers": by_hand(numpy_layers, loss, *made[2], x, t),
             }
             if "PyTorch" in peers:
@@ -106,22 +125,28 @@ def rows(peers, pace):
             expected = calls["NumPy layers"]()
             for name, call in calls.items():
                 measure.assert_equal(call(), expected, dtype, f"{what}: {name}")
-            calls["products"] = products(made[0][0], x)
+            calls |= {"fit": calls["fit"].func, "products": products(made[0][0], x)}
+            calls["products of copies"] = products_of_copies(made[0][0], x, steps)
             seconds, processors = measure.times(calls, **pace)
+            seconds["fit"] /= steps
             yield {"what": what, "seconds": seconds, "processors": processors}
 
 
 def figures(found):
     """The same as figures beside their limits."""
     cases = [(case, dtype) for case in CASES for dtype in ("float32", "float64")]
-    for ((_, _, _, layers, over_numpy, over_torch, over_products), dtype), row in zip(cases, found, strict=True):
+    for ((_, _, _, layers, *of_ours), dtype), row in zip(cases, found, strict=True):
         s, what = row["seconds"], row["what"]
-        aims = [("layers", "NumPy layers", layers.get(dtype)), ("Trainer", "NumPy layers", over_numpy)]
-        aims += [("Trainer", "PyTorch", over_torch)] if "PyTorch" in s else []
+        aims = [("layers", "NumPy layers", layers.get(dtype))]
+        for contender, (over_numpy, over_torch, _) in zip(OURS, of_ours, strict=True):
+            aims += [(contender, "NumPy layers", over_numpy), (contender, "PyTorch", over_torch)]
         for contender, other, limit in aims:
-            ratio = s[other] / s[contender]
-            met = None if limit is None else ratio >= limit
-            yield figure(f"{what}: {contender}, {other} over it", ratio, "", f">= {limit}" if limit else "", met)
-        if over_products:
-            ratio = s["Trainer"] / s["products"]
-            yield figure(f"{what}: Trainer over the products", ratio, "", f"<= {over_products}", ratio <= over_products)
+            if other in s:
+                ratio = s[other] / s[contender]
+                met = None if limit is None else ratio >= limit
+                yield figure(f"{what}: {contender}, {other} over it", ratio, "", f">= {limit}" if limit else "", met)
+        for contender, (*_, limit) in zip(OURS, of_ours, strict=True):
+            if limit:
+                ratio = s[contender] / s["products"]
+                yield figure(f"{what}: {contender} over the products", ratio, "", f"<= {limit}", ratio <= limit)
+        yield figure(f"{what}: fit over the products of copies", s["fit"] / s["products of copies"], "", "", None)

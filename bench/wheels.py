@@ -87,9 +87,13 @@ def layer_cells(names, shapes):
 
 def step_cells():
     for (sizes, batch, loss, *_), dtype in product(training.CASES, DTYPES):
-        request = "step", sizes, loss, *training.parameters(sizes, dtype), *training.batch_of(sizes, batch, loss, dtype)
+        made = *training.parameters(sizes, dtype), *training.batch_of(sizes, batch, loss, dtype)
         what = f"{'-'.join(map(str, sizes))}, batch {batch}"
-        yield Cell("Trainer", dtype, what, request, partial(check_array, dtype))
+        for name, request in (
+            ("Trainer", ("step", sizes, loss, *made)),
+            ("fit, many steps", ("fit", sizes, loss, *made, training.SAMPLES // batch)),
+        ):
+            yield Cell(name, dtype, what, request, partial(check_array, dtype))
 
 
 def check_array(dtype, a, b):

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastnn._kernels.lists import are_apart as are_apart
 from fastnn._kernels.lists import can_step_in_place as can_step_in_place
 from fastnn._kernels.lists import same_objects as same_objects
 
@@ -127,6 +128,21 @@ def pairs(params: Sequence[Array]) -> list[tuple[Array, Array]]:
 
 def epsilon(eps: float) -> float:
     return number("eps", eps, least=0)
+
+
+def sample_order(order: Array, N: int) -> Array:
+    """Indices of N samples, as passes of shape (P, n), in a copy that nobody else can change."""
+    if order.ndim not in (1, 2) or not order.size:
+        what = "has no dimension" if not order.ndim else "is empty" if not order.size else "has too many dimensions"
+        raise ValueError(f"order {what}, its shape is {order.shape}: it must be a pass over samples or several")
+    if order.dtype.kind not in "iu":
+        raise TypeError(f"order must be of integers, not of dtype {order.dtype}")
+    order = np.array(order, ndmin=2)
+    bad = (order < 0) | (order >= N)
+    if bad.any():
+        row, column = np.unravel_index(int(np.argmax(bad)), bad.shape)
+        raise IndexError(f"order has {order[row, column]} at {column} of pass {row}, but x has {N} samples")
+    return order.astype(np.intp, order="C")
 
 
 def _float(name: str, number: Any) -> float:
@@ -284,6 +300,26 @@ def separate_outputs(
     for i, array in enumerate(given):
         if array is not None:
             separate_output(array, shapes[i], dtypes[i], others, name=f"out[{i}]")
+            others[f"out[{i}]"] = array
+    return given
+
+
+def descent_outputs(
+    out: Any, losses: tuple[int, np.dtype[Any]], state: dict[str, Array], inputs: dict[str, Array]
+) -> tuple[Any, ...]:
+    """Where losses, so many of a dtype, and the new `state` are to be written: each array of that to its old place, to
+    memory of its own, or to None."""
+    given, others = _tuple_of(out, 1 + len(state)), inputs | state
+    for i, (array, name) in enumerate(zip(given, ("", *state), strict=True)):
+        if array is not None:
+            if name:
+                old = state[name]
+                output(array, old.shape, old.dtype.newbyteorder("="), old, name=f"out[{i}]")
+            else:
+                output(array, losses[:1], losses[1], name=f"out[{i}]")
+            for other_name, other in others.items():
+                if other_name != name:
+                    clear_of(array, other_name, other, name=f"out[{i}]")
             others[f"out[{i}]"] = array
     return given
 

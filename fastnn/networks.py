@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -198,6 +199,25 @@ class Sequential(HasMode):
             return self._walk(x, t)
         finally:
             self.eval()
+
+    def descent(self, x: Array, t: Array) -> tuple[list[Array], dict[str, Any]] | None:
+        """
+        The parameters and the options of `fastnn.ops.mlp_descent` that give what `loss_and_gradient` does.
+
+        None where that does not ask `fastnn.ops.mlp_gradient` for batches of these samples, or where parameters cannot
+        be changed in place one by one.
+        """
+        loss_name = KNOWN_LOSSES.get(type(self.loss_layer))
+        own = type(self).loss_and_gradient is not Sequential.loss_and_gradient or "loss_and_gradient" in vars(self)
+        if own or loss_name is None or not self._plan.suits(x, t, loss_name):
+            return None
+        plan, params = self._plan, self.params
+        if not arguments.same_objects(params, plan.params) or not arguments.can_step_in_place(params, [*plan.grads]):
+            return None
+        if x.ndim < 2 or math.prod(x.shape[1:]) != len(params[0]):
+            return None
+        eps = getattr(self.loss_layer, "eps", EPS)
+        return params, {"activation": plan.activation, "loss": loss_name, "eps": eps}
 
     def _walk(self, x: npt.ArrayLike, t: npt.ArrayLike) -> tuple[Any, list[Array]]:
         """Forward and backward, layer by layer."""

@@ -5,16 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastnn import arguments, pictures, progress
+from fastnn import arguments, ops, optimizers, pictures, progress
 from fastnn.arguments import Array
 from fastnn.networks import Sequential
 from fastnn.optimizers import SGD
 
 __all__ = ["Evaluation", "Trainer", "clip_grads", "mini_batches"]
+
+# Seconds that a call with many steps is to take: after it there is time for progress, or for an interruption.
+TURN = 0.025
+# So few steps take no longer one by one.
+FEW = 10
+# Those whose steps are ops.
+OPTIMIZERS = [getattr(optimizers, name) for name in optimizers.__all__]
 
 
 class Evaluation(NamedTuple):
@@ -125,6 +133,13 @@ class Trainer:
     stopped : str or None
         Why the training ended early: "interrupted", "callback" or "no improvement".
 
+    Notes
+    -----
+    `fit` takes many steps in a call of `fastnn.ops.mlp_descent`, with the same numbers to the last bit, if nobody asks
+    for each of them: there are no callbacks and no `max_grad`, the optimizer is one of this package, and gradients of
+    the network are a call of `fastnn.ops.mlp_gradient`, as those of an `MLP` on samples of its own dtype.  A call takes
+    some hundredths of a second.
+
     Examples
     --------
     >>> import numpy as np
@@ -231,17 +246,28 @@ class Trainer:
                 raise ValueError("patience needs a test to tell whether the network improves")
         rng = self.rng if shuffle and batch_size < N else None
         best = _Best(self.network, patience)
+        many = _ManySteps(self, x, t, batch_size, rng)
 
-        def batches() -> Iterator[tuple[Array, Array]]:
-            for epoch in range(1, epochs + 1):
-                yield from mini_batches(x, t, batch_size, rng)
+        def steps(passes: int) -> Iterator[float]:
+            if passes * -(-N // batch_size) > FEW and many.possible():
+                yield from many.passes(passes)
+            else:
+                for _ in range(passes):
+                    yield from self._steps(mini_batches(x, t, batch_size, rng))
+
+        def all_steps() -> Iterator[float]:
+            epoch = 0
+            while epoch < epochs:
+                passes = min(evaluate_every, epochs - epoch) if test is not None else epochs
+                yield from steps(passes)
+                epoch += passes
                 if test is not None and epoch % evaluate_every == 0:
                     self.evaluate((x, t), test)
                     if best.is_past(self.evaluations[-1].test_loss):
                         self.stopped = "no improvement"
                         return
 
-        return self._descend(batches(), epochs * -(-N // batch_size))
+        return self._descend(all_steps(), epochs * -(-N // batch_size))
 
     def fit_samples(self, samples: Iterable[tuple[Any, Any]], *, steps: int | None = None) -> Trainer:
         """
@@ -261,7 +287,7 @@ class Trainer:
         """
         if steps is not None:
             samples = islice(samples, arguments.whole_number("steps", steps, 0, 2**63 - 1))
-        return self._descend(iter(samples), steps)
+        return self._descend(self._steps(samples), steps)
 
     def evaluate(self, train: tuple[Array, Array], test: tuple[Array, Array]) -> Evaluation:
         """Add an evaluation of the network as it is to `evaluations`."""
@@ -285,13 +311,17 @@ class Trainer:
         """Draw the history; needs matplotlib.  The picture is written to `path`, or shown without one."""
         pictures.draw(self._paint, path, figsize=(7, 4), layout="constrained")
 
-    def _descend(self, batches: Iterator[tuple[Any, Any]], total: int | None) -> Trainer:
+    def _steps(self, batches: Iterable[tuple[Any, Any]]) -> Iterator[float]:
+        for x, t in batches:
+            yield self.step(x, t)
+
+    def _descend(self, losses: Iterator[float], total: int | None) -> Trainer:
+        """Take the steps that `losses` takes, one or many until it gives the loss of the last."""
         self.stopped = None
         first = len(self.losses)
         try:
             with progress.bar("training", total, show=self.show) as advanced:
-                for x, t in batches:
-                    loss = self.step(x, t)
+                for loss in losses:
                     if self.callbacks and any([callback(self) for callback in self.callbacks]):
                         self.stopped = "callback"
                         break
@@ -349,3 +379,94 @@ class _Best:
             for p, kept in zip(self.network.params, self.kept, strict=True):
                 p[...] = kept
         return True
+
+
+class _ManySteps:
+    """Steps that are those of `Trainer.step`, many in one call of `fastnn.ops.mlp_descent`."""
+
+    def __init__(self, trainer: Trainer, x: Array, t: Array, batch_size: int, rng: np.random.Generator | None) -> None:
+        self.trainer, self.x, self.t, self.rng = trainer, x, t, rng
+        self.batch_size = min(batch_size, len(x))
+        self.pace = 0  # steps a call; none yet
+
+    def possible(self) -> bool:
+        """Whether nobody wants to see each step, and it is one of ours on a network that the op knows."""
+        trainer = self.trainer
+        network, optimizer = trainer.network, trainer.optimizer
+        if trainer.callbacks or trainer.max_grad is not None:
+            return False
+        if type(trainer).step is not Trainer.step or type(optimizer) not in OPTIMIZERS:
+            return False
+        if "step" in vars(trainer) or "update" in vars(optimizer) or not isinstance(network, Sequential):
+            return False
+        descent = network.descent(self.x, self.t)
+        if descent is None:
+            return False
+        self.x, self.t = np.ascontiguousarray(self.x), np.ascontiguousarray(self.t)
+        self.params, self.options = descent
+        self.kept = [getattr(optimizer, name) for name in optimizer.kept]
+        self.kept = [[np.zeros(p.shape, p.dtype) for p in self.params] if k is None else k for k in self.kept]
+        arrays = [self.x, self.t, *self.params, *(a for kept in self.kept for a in kept)]
+        alike = all(arguments.can_step_in_place(kept, self.params) for kept in self.kept)
+        return alike and arguments.are_apart(arrays)
+
+    def passes(self, count: int) -> Iterator[float]:
+        """Passes over the samples.  The last step is a single one, which leaves its gradients in the network."""
+        in_pass = -(-len(self.x) // self.batch_size)
+        if not self.pace:  # so few steps surely take no longer than a turn
+            self.pace = max(1, min(100, int(2e7) // (self.batch_size * sum(p.size for p in self.params))))
+        left = count - 1
+        while left:
+            taken = min(left, max(1, self.pace // in_pass))
+            yield from self._calls(self._orders(taken))
+            left -= taken
+        order = self._orders(1)
+        start = (in_pass - 1) * self.batch_size
+        yield from self._calls(order[:, :start])
+        yield self._step(order[0, start:])
+
+    def _orders(self, passes: int) -> Array:
+        N = len(self.x)
+        return np.stack([np.arange(N) if self.rng is None else self.rng.permutation(N) for _ in range(passes)])
+
+    def _calls(self, order: Array) -> Iterator[float]:
+        """Several passes at once, or parts of one."""
+        first = 0
+        while first < order.shape[1]:
+            stop = first + self.pace * self.batch_size if len(order) == 1 else order.shape[1]
+            yield self._call(order[:, first:stop])
+            first = stop
+
+    def _call(self, order: Array) -> float:
+        trainer = self.trainer
+        optimizer: Any = trainer.optimizer
+        in_pass = -(-order.shape[1] // self.batch_size)
+        steps = len(order) * in_pass
+        losses = np.full(steps, np.nan, self.params[0].dtype)
+        arrays = [*self.params, *(a for kept in self.kept for a in kept)]
+        lr, *constants = optimizer.constants(self.params)
+        start = perf_counter()
+        try:
+            ops.mlp_descent(
+                self.x, self.t, order, self.batch_size, lr, *arrays, step=optimizer.op, constants=(*constants,),
+                **self.options, out=(losses, *arrays),
+            )  # fmt: skip
+        finally:
+            # An interruption comes after the call, but before anything that would have followed it here.
+            done = int(np.count_nonzero(losses == losses))
+            trainer.losses += losses[:done].tolist()
+            for name, kept in zip(optimizer.kept if done else (), self.kept, strict=False):
+                setattr(optimizer, name, kept)
+            if "iter" in vars(optimizer):
+                optimizer.iter += done
+        took = perf_counter() - start
+        self.pace = max(1, min(int(steps * TURN / max(took, 1e-9)), 8 * max(steps, self.pace)))
+        if done < steps:  # a loss that is NaN, of which the step itself says more
+            place, number = divmod(done, in_pass)
+            return self._step(order[place, number * self.batch_size :][: self.batch_size])
+        return trainer.losses[-1]
+
+    def _step(self, indices: Array) -> float:
+        # In their own order they are not copied.
+        chosen = indices if self.rng is not None else slice(indices[0], indices[-1] + 1)
+        return self.trainer.step(self.x[chosen], self.t[chosen])

@@ -529,6 +529,15 @@ def perceptron_floors(x, t, W1, b1, W2, b2, *, activation="relu", loss="softmax"
     return loss, np.max(x, initial=0) * dh * y, dh * y, h * y, y
 
 
+def descent_floors(order, batch_size, lr, step="sgd", constants=(), **perceptron):
+    loss, *gradients = perceptron_floors(**perceptron)
+    changes = [np.size(order) * np.abs(np.asarray(lr, np.longdouble)) * gradient for gradient in gradients]
+    if np.size(order) > batch_size and np.max([np.max(change, initial=0) for change in changes]) > 1e3:
+        return (np.inf,) * 5  # so large a first step decides all after it
+    params = sizes(*(perceptron[name] for name in ("W1", "b1", "W2", "b2")))
+    return loss, *(np.max(p, initial=0) + change for p, change in zip(params, changes, strict=True))
+
+
 def layer_floors(layer_class, *, dout=1.0, from_logits=True, into_buffers=False, **values):
     op, (backward, taken) = op_of(layer_class), backward_of(layer_class)
     given = {name: values.pop(name) for name in op.names}
@@ -558,6 +567,7 @@ FLOORS = (
     | {name_of(layer): partial(layer_floors, layer) for layer in LAYERS}
     | {
         "mlp_gradient": perceptron_floors,
+        "mlp_descent": descent_floors,
         "network": lambda *args, **kwargs: (perceptron_floors(*args, **kwargs)[0], *perceptron_floors(*args, **kwargs)),
     }
 )

@@ -144,6 +144,9 @@ def test_arguments_that_change_while_others_are_read(op):
             if np.ndim(args[changed]) and np.ndim(args[read]):
                 array = args[changed] = args[changed].copy()
                 args[read] = Changing(args[read], lambda array=array: array.resize((1,) * array.ndim, refcheck=False))
+                if op.names[changed] == "order":  # a part of one is an order, too
+                    getattr(module, op.name)(*args)
+                    continue
                 with pytest.raises(ValueError):
                     getattr(module, op.name)(*args)
                     pytest.fail(f"{backend}: {op.names[changed]} became smaller while {op.names[read]} was read")

@@ -187,9 +187,9 @@ def test_other_dtypes_do_what_the_reference_does(rng, op):
             np.abs(a).astype(dtype) if isinstance(a, np.ndarray) and a.dtype == np.float64 else a
             for a in op.example(rng, op.shapes[0], np.float64)
         ]
-        if op.family == "steps" and dtype.kind != "f":
+        if op.state and dtype.kind != "f":
             for module in MODULES.values():
-                with pytest.raises(TypeError, match="p must be an array of floats"):
+                with pytest.raises(TypeError, match=r"^p(arams\[0\])? must be an array of floats"):
                     run(module, op, args)
             continue
         expected = as_tuple(run(reference, op, args))
@@ -204,8 +204,7 @@ def test_mixed_dtypes_promote(rng, op, dtype):
     """One argument in another dtype than the others: the state of a step may not be."""
     args = op.example(rng, op.shapes[0], dtype)
     for position, array in enumerate(args):
-        state = op.family == "steps" and position < len(op.out)
-        if isinstance(array, np.ndarray) and array.dtype == dtype and not state:
+        if isinstance(array, np.ndarray) and array.dtype == dtype and op.names[position] not in op.state:
             for other in ("f4", "f8", "f2", "i4"):
                 check(op, replaced(args, position, array.astype(other)), f"argument {position} of {other}")
 
@@ -213,10 +212,15 @@ def test_mixed_dtypes_promote(rng, op, dtype):
 @every_op
 @every_dtype
 def test_floats_of_two_dtypes_are_computed_by_the_kernels(rng, op, dtype):
+    """Not many steps on samples that are wider than the parameters, which every step would round."""
     args = op.example(rng, op.shapes[0], dtype)
     for position, array in enumerate(args):
-        state = op.family == "steps" and position < len(op.out)
-        if isinstance(array, np.ndarray) and array.dtype == dtype and not state:
+        wider_samples = op.name == "mlp_descent" and dtype == np.float32
+        if (
+            isinstance(array, np.ndarray)
+            and array.dtype == dtype
+            and op.names[position] not in op.state | ({"x"} if wider_samples else set())
+        ):
             other = replaced(args, position, array.astype("f4" if dtype == np.float64 else "f8"))
             for name, kernels in KERNELS.items():
                 assert fallbacks(kernels, op, other) == [], f"{name}: argument {position}"
@@ -835,3 +839,127 @@ def test_parameters_that_change_while_labels_are_read(module):
     params = [np.ones((300, 2)), np.zeros(2)]
     with pytest.raises(ValueError, match=r"W of shape \(1, 1\)|x has shape|b has shape"):
         module.mlp_gradient(np.ones((2, 300)), SlyLabels(params), *params)
+
+
+# ---------------------------------------------------------------- many steps of one
+
+# The constants of each step after its learning rate.
+CONSTANTS = {"momentum": (0.9,), "nesterov": (0.9, 2), "rmsprop": (0.9,), "adam": (0.9, 0.99, 7)}
+
+
+def one_by_one(module, x, t, order, batch_size, lr, params, kept, step, **options):
+    """The same by the ops that it is made of; its arrays are changed."""
+    losses, constants, count = [], [*CONSTANTS.get(step, ())], len(params)
+    for indices in np.atleast_2d(order):
+        for batch in np.split(indices, range(batch_size, len(indices), batch_size)):
+            loss, *grads = module.mlp_gradient(x[batch], t[batch], *params, **options)
+            losses.append(loss)
+            if np.isnan(loss):
+                return losses
+            for i, dp in enumerate(grads):
+                state = params[i], *kept[i::count]
+                out = state if len(state) > 1 else state[0]
+                getattr(module, step)(*state, dp, lr, *constants, out=out)
+            if step == "adam":
+                constants[2] += 1
+    return losses
+
+
+def descent(rng, sizes, N, dtype, step):
+    """x, parameters and what the step keeps for them."""
+    params = perceptron(rng, sizes, dtype)
+    kept = [np.abs(rng.standard_normal(p.shape)).astype(dtype) for _ in range(len(OPS[step].out) - 1) for p in params]
+    return rng.standard_normal((N, sizes[0])).astype(dtype), params, kept
+
+
+def copies(arrays):
+    return [a.copy() for a in arrays]
+
+
+@every_step
+@every_dtype
+@every_loss
+@every_activation
+def test_many_steps_are_single_ones(module, rng, op, dtype, loss, activation):
+    """To the last bit: steps without the GIL, and those with products of BLAS; short batches; several passes."""
+    for sizes, N, batch_size in (((2, 9, 3), 12, 1), ((4, 3, 5, 2), 11, 4), ((30, 20, 10), 25, 10), ((3, 2), 7, 99)):
+        x, params, kept = descent(rng, sizes, N, dtype, op.name)
+        order = np.stack([rng.permutation(N), np.arange(N), rng.permutation(N)])
+        for t in targets(rng, loss, (N, sizes[-1]), dtype):
+            t, expected, expected_kept = np.asarray(t), copies(params), copies(kept)
+            options = {"activation": activation, "loss": loss}
+            losses = one_by_one(
+                module, x, t, order, batch_size, 0.01, expected, expected_kept, op.name, **options, eps=1e-5
+            )
+            options |= {"step": op.name, "constants": CONSTANTS.get(op.name, ()), "eps": 1e-5}
+            before = copies([*params, *kept])
+            results = module.mlp_descent(x, t, order, batch_size, 0.01, *params, *kept, **options)
+            np.testing.assert_array_equal(results[0], np.array(losses), strict=True)
+            for a, b in zip(results[1:], [*expected, *expected_kept], strict=True):
+                np.testing.assert_array_equal(a, b, strict=True)
+            for a, b in zip([*params, *kept], before, strict=True):
+                np.testing.assert_array_equal(a, b)
+            given = np.empty(len(losses), losses[0].dtype), *copies(before)
+            in_place = module.mlp_descent(x, t, order, batch_size, 0.01, *given[1:], **options, out=given)
+            for a, array, b in zip(in_place, given, results, strict=True):
+                assert a is array
+                np.testing.assert_array_equal(a, b)
+
+
+@every_dtype
+@pytest.mark.parametrize("sizes, batch_size", [((4, 3, 5), 1), ((4, 3, 5), 4), ((90, 20, 10), 30)])
+def test_many_steps_of_one_hot_rows_among_soft_targets(module, rng, dtype, sizes, batch_size):
+    """A batch that is one-hot is summed as class indices are, whatever the others are."""
+    N = 60
+    for soft in (1, 20, 40):
+        x, params, kept = descent(rng, sizes, N, dtype, "sgd")
+        t = np.eye(sizes[-1], dtype=dtype)[rng.integers(0, sizes[-1], N)]
+        t[-soft:] = 1 / sizes[-1]
+        expected, order = copies(params), np.arange(N)
+        losses = one_by_one(module, x, t, order, batch_size, 0.1, expected, kept, "sgd")
+        results = module.mlp_descent(x, t, order, batch_size, 0.1, *params)
+        for a, b in zip(results, [np.array(losses), *expected], strict=True):
+            np.testing.assert_array_equal(a, b, strict=True)
+
+
+@every_step
+@every_dtype
+def test_many_steps_follow_the_reference(rng, op, dtype):
+    for sizes, N, batch_size in (((2, 10, 1), 20, 1), ((30, 20, 10), 25, 10)):
+        x, params, kept = descent(rng, sizes, N, dtype, op.name)
+        args = x, rng.integers(0, sizes[-1], N), rng.permutation(N), batch_size, 0.01, *params, *kept
+        options = {"activation": "tanh", "step": op.name, "constants": CONSTANTS.get(op.name, ())}
+        expected = reference.mlp_descent(*args, **options)
+        for name, kernels in KERNELS.items():
+            for a, b in zip(kernels.mlp_descent(*args, **options), expected, strict=True):
+                tolerance = 1e3 * np.finfo(dtype).eps * max(1, np.max(np.abs(b)))
+                np.testing.assert_allclose(a, b, rtol=0, atol=tolerance, err_msg=name)
+
+
+@every_dtype
+@pytest.mark.parametrize("sizes", [(2, 3), (50, 60, 3)])
+@pytest.mark.parametrize("place", [0, 3, 5])
+def test_many_steps_end_before_a_loss_of_nan(module, rng, dtype, sizes, place):
+    x, params, kept = descent(rng, sizes, 6, dtype, "momentum")
+    x[place] = np.nan
+    options = {"step": "momentum", "constants": (0.9,)}
+    t = rng.integers(0, 3, 6)
+    losses, *arrays = module.mlp_descent(x, t, np.arange(6), 1, 0.1, *params, *kept, **options)
+    assert np.isnan(losses[place:]).all() and not np.isnan(losses[:place]).any()
+    expected = [*params, *kept]
+    if place:
+        _, *expected = module.mlp_descent(x, t, np.arange(place), 1, 0.1, *params, *kept, **options)
+    for a, b, given in zip(arrays, expected, [*params, *kept], strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert not np.shares_memory(a, given)
+
+
+@pytest.mark.parametrize("sizes", [(3, 0, 2), (0, 2), (0, 2000)])
+@every_dtype
+def test_many_steps_of_layers_of_no_width(module, rng, dtype, sizes):
+    x, params, _ = descent(rng, sizes, 5, dtype, "sgd")
+    t, expected = rng.integers(0, 2, 5), copies(params)
+    losses = one_by_one(module, x, t, np.arange(5), 2, 0.1, expected, [], "sgd")
+    results = module.mlp_descent(x, t, np.arange(5), 2, 0.1, *params)
+    for a, b in zip(results, [np.array(losses), *expected], strict=True):
+        np.testing.assert_array_equal(a, b, strict=True)

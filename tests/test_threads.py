@@ -68,6 +68,30 @@ def test_many_callers_get_what_one_gets(kernels, rng):
     assert right == [True] * len(x)
 
 
+def test_other_threads_run_during_many_small_steps(kernels, rng):
+    # So few numbers that NumPy itself keeps the others waiting.
+    x, t, order = rng.standard_normal((100, 2)), rng.integers(0, 3, 100), rng.integers(0, 100, 400)
+    started, seen = threading.Event(), []
+
+    def see():
+        started.wait()
+        seen.append(True)
+
+    other, interval = threading.Thread(target=see), sys.getswitchinterval()
+    other.start()
+    try:
+        sys.setswitchinterval(1000)  # seconds after which a thread is asked to let the others run
+        started.set()
+        for _ in range(20_000):
+            if seen:
+                break
+            kernels.mlp_descent(x, t, order, 1, 0.01, np.ones((2, 3)), np.zeros(3))
+        assert seen
+    finally:
+        sys.setswitchinterval(interval)
+        other.join()
+
+
 def digest(result):
     return [hashlib.sha1(np.ascontiguousarray(a)).digest() for a in as_tuple(result)]
 

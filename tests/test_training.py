@@ -1,6 +1,7 @@
 """The trainer: every kind of descent, its history and how it ends; and the progress that it shows."""
 
 import builtins
+import itertools
 import sys
 import threading
 
@@ -8,8 +9,24 @@ import numpy as np
 import pytest
 from processes import TIMEOUT
 
-from fastnn import MLP, SGD, Affine, IdentityWithLoss, Momentum, Relu, Sequential, Trainer, data, progress
-from fastnn.training import Evaluation, clip_grads, mini_batches
+import fastnn
+from fastnn import (
+    MLP,
+    SGD,
+    Adam,
+    Affine,
+    IdentityWithLoss,
+    Momentum,
+    Relu,
+    Sequential,
+    Trainer,
+    data,
+    ops,
+    progress,
+    training,
+)
+from fastnn import backends as usable_backends
+from fastnn.training import OPTIMIZERS, Evaluation, clip_grads, mini_batches
 
 
 @pytest.fixture
@@ -415,6 +432,270 @@ def test_the_digits_in_float32():
     assert run.evaluations[-1].test_accuracy > 0.95 and run.evaluations[-1].step == len(run.losses) == 20 * 29
 
 
+# ---------------------------------------------------------------- many steps in one call
+
+
+def nothing(run):
+    """A callback, for which every step is a single one."""
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """How many steps each call of mlp_descent was asked for, which are made for few steps, too."""
+    made, op = [], ops.mlp_descent
+    monkeypatch.setattr(training, "FEW", 0)
+
+    def recorded(x, t, order, batch_size, *args, **kwargs):
+        made.append(len(kwargs["out"][0]))
+        return op(x, t, order, batch_size, *args, **kwargs)
+
+    monkeypatch.setattr(ops, "mlp_descent", recorded)
+    return made
+
+
+def everything(run):
+    """All that a training changes."""
+    optimizer = run.optimizer
+    kept = [a for name in optimizer.kept for a in getattr(optimizer, name) or ()]
+    state = run.losses, run.stopped, run.evaluations, run.rng.bit_generator.state, vars(optimizer).get("iter")
+    return state, [*run.network.params, *run.network.grads, *kept]
+
+
+def assert_equal(run, other):
+    (state, arrays), (other_state, other_arrays) = everything(run), everything(other)
+    assert repr(state) == repr(other_state)
+    for a, b in zip(arrays, other_arrays, strict=True):
+        np.testing.assert_array_equal(a, b, strict=True)
+
+
+def regression(rng, loss, dtype, N=23, sizes=(3, 6, 2)):
+    x, t = rng.standard_normal((N, sizes[0])).astype(dtype), rng.random((N, sizes[-1])).astype(dtype)
+    return x, rng.integers(0, sizes[-1], N).astype(np.uint8) if loss == "softmax" else t
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("loss", ["softmax", "sigmoid", "identity"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("backend", usable_backends())
+def test_many_steps_are_single_ones(rng, calls, backend, optimizer, loss, dtype):
+    x, t = regression(rng, loss, dtype)
+    for kwargs in ({"batch_size": 1}, {"batch_size": 5}, {"batch_size": 5, "shuffle": False}, {}):
+        runs = []
+        for callbacks in ([], [nothing]):
+            network = MLP([3, 6, 2], loss=loss, seed=1, dtype=dtype)
+            run = Trainer(network, optimizer(0.01), seed=0, show=False, callbacks=callbacks)
+            with fastnn.use_backend(backend):
+                run.fit(x, t, epochs=3, **kwargs).fit(x, t, epochs=2, test=(x, t), **kwargs)
+            assert bool(calls) == (not callbacks)
+            calls.clear()
+            runs.append(run)
+        assert_equal(*runs)
+        assert len(runs[0].losses) == 5 * -(-23 // kwargs.get("batch_size", 23))
+        assert all(type(value) is float for value in runs[0].losses)
+
+
+@pytest.mark.parametrize("turn", [0.0, 1e9])
+def test_the_number_of_steps_in_a_call_changes_nothing(samples, monkeypatch, calls, turn):
+    x, t = samples
+    expected = trainer(callbacks=[nothing]).fit(x, t, batch_size=4, epochs=20, test=(x, t), evaluate_every=7)
+    monkeypatch.setattr(training, "TURN", turn)
+    run = trainer().fit(x, t, batch_size=4, epochs=20, test=(x, t), evaluate_every=7)
+    assert_equal(run, expected)
+    # Of 7, 7 and 6 passes of 8 steps the last step is single.
+    assert sum(calls) == 20 * 8 - 3
+    assert {*calls[1:]} == {1} if turn == 0 else max(calls) > 8
+
+
+def test_many_steps_of_large_products_and_images(rng, calls):
+    x, t = rng.standard_normal((50, 2, 10, 10)), rng.integers(0, 10, 50)
+    runs = []
+    for callbacks in ([], [nothing]):
+        run = Trainer(MLP([200, 50, 10], seed=0), Adam(), seed=0, show=False, callbacks=callbacks)
+        runs.append(run.fit(x[::-1], t[::-1], batch_size=20, epochs=4))
+    assert_equal(*runs)
+    assert sum(calls) == 11
+
+
+def test_few_steps_are_single_ones(samples, monkeypatch):
+    monkeypatch.setattr(ops, "mlp_descent", None)
+    assert len(trainer().fit(*samples, batch_size=6, epochs=2).losses) == training.FEW
+
+
+def test_patience_amid_many_steps(samples, monkeypatch):
+    runs = []
+    for callbacks in ([], [nothing]):
+        losses_of_tests([3.0, 2.0, 2.5, 2.5], monkeypatch, None)
+        run = trainer(callbacks=callbacks)
+        runs.append(run.fit(*samples, batch_size=2, epochs=9, test=samples, patience=2))
+    assert runs[0].stopped == "no improvement"
+    assert_equal(*runs)
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+@pytest.mark.parametrize("optimizer", [SGD, Momentum, Adam])
+def test_a_loss_of_nan_amid_many_steps(rng, calls, optimizer):
+    x, t = regression(rng, "identity", np.float64)
+    runs, errors = [], []
+    for callbacks in ([], [nothing]):
+        network = MLP([3, 6, 2], loss="identity", seed=1)
+        runs.append(Trainer(network, optimizer(1e200), seed=0, show=False, callbacks=callbacks))
+        with pytest.raises(FloatingPointError, match="the loss is NaN at step") as raised:
+            runs[-1].fit(x, t, batch_size=5, epochs=100)
+        errors.append(str(raised.value))
+    assert errors[0] == errors[1] and calls
+    # The order of a whole call has been drawn.
+    runs[0].rng.bit_generator.state = runs[1].rng.bit_generator.state
+    assert_equal(*runs)
+
+
+def test_a_first_loss_of_nan_leaves_the_optimizer(samples, calls):
+    x, t = samples
+    run = Trainer(MLP([2, 2]), Adam(), show=False)
+    with pytest.raises(FloatingPointError, match="at step 0: "):
+        run.fit(x * np.nan, t, batch_size=4)
+    assert calls and run.losses == [] and run.optimizer.m is None and run.optimizer.iter == 0
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("number", [1, 2, 4])
+def test_an_interruption_amid_many_steps(samples, monkeypatch, when, number):
+    x, t = samples
+    op, count, steps = ops.mlp_descent, itertools.count(1), []
+
+    def interrupted(*args, **kwargs):
+        last = next(count) == number
+        if last and when == "before":
+            raise KeyboardInterrupt
+        results = op(*args, **kwargs)
+        steps.append(len(results[0]))
+        if last:  # as Python does it: the call has ended, its results have gone nowhere
+            raise KeyboardInterrupt
+        return results
+
+    monkeypatch.setattr(ops, "mlp_descent", interrupted)
+    monkeypatch.setattr(training, "TURN", 0.0)  # so that there are as many calls on any machine
+    run = Trainer(MLP([2, 6, 2], seed=1), Adam(), seed=0, show=False).fit(x, t, batch_size=1, epochs=50)
+    assert run.stopped == "interrupted" and len(run.losses) == sum(steps) == run.optimizer.iter
+    plain = Trainer(
+        MLP([2, 6, 2], seed=1), Adam(), seed=0, show=False, callbacks=[lambda run: len(run.losses) == sum(steps)]
+    )
+    if steps:
+        plain.fit(x, t, batch_size=1, epochs=50)
+    assert run.losses == plain.losses
+    assert_same(run.network.params, plain.network.params)
+    if steps:
+        assert_same([*run.optimizer.m, *run.optimizer.v], [*plain.optimizer.m, *plain.optimizer.v])
+
+
+def test_what_is_refused_has_changed_nothing(samples, calls):
+    x, t = samples
+    late = t.copy()
+    late[-1] = 2
+    for bad_x, bad_t, error, match in (
+        (x, late, IndexError, r"t\[29\] is 2, which is not a class index"),
+        (x, t - 1, IndexError, "is -1, which is not a class index"),
+        (x, t.astype(float), TypeError, "must be of integers, not of dtype float64"),
+        (x, np.eye(3)[t], ValueError, r"t has shape \(\d+, 3\), but x of shape \(\d+, 2\) needs class indices"),
+        (x[:, :1], t, ValueError, r"x has shape \(\d+, 1\), but W of shape \(2, 6\) needs 2 numbers"),
+        (x, np.stack([t] * 3, axis=1), ValueError, r"t has shape \(\d+, 3\), but x of shape"),
+    ):
+        run = Trainer(MLP([2, 6, 2], seed=1), Momentum(), seed=0, show=False)
+        before = weights(run.network)
+        with pytest.raises(error, match=match):
+            run.fit(bad_x, bad_t, batch_size=4, shuffle=False)
+        assert run.losses == [] and run.optimizer.v is None
+        assert_same(run.network.params, before)
+
+
+class OwnAffine(Affine):
+    pass
+
+
+class OwnRule(Momentum):
+    def constants(self, params):
+        self.steps = getattr(self, "steps", 0) + 1
+        return self.lr / self.steps, self.momentum
+
+
+class OwnGradient(Sequential):
+    def loss_and_gradient(self, x, t):
+        loss, grads = super().loss_and_gradient(x, t)
+        return loss, [g + 0.01 for g in grads]
+
+
+class OwnStep(Trainer):
+    def step(self, x, t):
+        self.seen = getattr(self, "seen", 0) + 1
+        return super().step(x, t)
+
+
+def other_trainers():
+    """What the op cannot do, each with samples of its own dtype."""
+
+    def layers(cls=Affine, dtype=np.float64):
+        rng = np.random.default_rng(0)
+        return [cls(rng.standard_normal((2, 2)).astype(dtype), np.zeros(2, dtype)) for _ in range(2)]
+
+    quiet = {"seed": 0, "show": False}
+    first, last = layers()
+    last.W = first.W
+    yield "a shared weight", Trainer(Sequential([first, Relu(), last]), SGD(0.1), **quiet)
+    first, last = layers()
+    first.W, last.W = memory = np.ones((2, 2, 2)) / 2
+    last.b = memory[0, 1]
+    yield "memory in common", Trainer(Sequential([first, Relu(), last]), SGD(0.1), **quiet)
+    first, last = layers(OwnAffine)
+    yield "a layer", Trainer(Sequential([first, Relu(), last]), SGD(0.1), **quiet)
+    first, last = layers()
+    yield "one layer twice", Trainer(Sequential([first, Relu(), first]), SGD(0.1), **quiet)
+    yield "another dtype", Trainer(Sequential(layers(dtype=np.float32)[:1]), SGD(0.1), **quiet)
+    yield "a gradient", Trainer(OwnGradient(layers()[:1]), SGD(0.1), **quiet)
+    yield "a step", OwnStep(Sequential(layers()[:1]), SGD(0.1), **quiet)
+    yield "a rule", Trainer(Sequential(layers()[:1]), OwnRule(0.1), **quiet)
+    yield "a norm", Trainer(Sequential(layers()[:1]), SGD(0.1), max_grad=1.0, **quiet)
+    momentum = Momentum(0.1)
+    momentum.v = np.ones((2, 2)), np.ones(2)
+    yield "what is kept is no list", Trainer(Sequential(layers()[:1]), momentum, **quiet)
+
+
+@pytest.mark.parametrize("what", [what for what, _ in other_trainers()])
+def test_what_the_op_does_not_know_goes_step_by_step(samples, calls, what):
+    x, t = samples
+    run, other = (dict(other_trainers())[what] for _ in range(2))
+    run.fit(x, t, batch_size=4, epochs=2, shuffle=False)
+    assert not calls
+    for _ in range(2):
+        for batch in mini_batches(x, t, 4):
+            other.step(*batch)
+    assert_equal(run, other)
+
+
+def test_an_optimizer_that_is_changed_between_evaluations(samples, calls):
+    """What was asked before the first call may not hold at the next."""
+    x, t = samples
+    runs = []
+    for callbacks in ([], [nothing]):
+        run = trainer(callbacks=callbacks)
+        real = run.evaluate
+
+        def evaluate(*parts, run=run, real=real):
+            run.optimizer = Momentum(0.1)
+            return real(*parts)
+
+        run.evaluate = evaluate
+        runs.append(run.fit(x, t, batch_size=4, epochs=3, test=(x, t)))
+    assert_equal(*runs)
+    assert sum(calls) == 3 * 7
+
+
+def test_a_profile_shows_many_steps_as_one_call(samples):
+    with fastnn.profile() as profile:
+        trainer().fit(*samples, batch_size=1, epochs=2, shuffle=False)
+    times = profile.times
+    assert times["mlp_gradient"].calls == 1 and 1 <= times["mlp_descent"].calls < 30
+    assert times["mlp_descent"].by_reference == 0
+
+
 # ---------------------------------------------------------------- the picture
 
 
@@ -506,10 +787,14 @@ def test_nothing_is_shown_in_the_first_seconds(samples, capfd, monkeypatch):
 
 @pytest.mark.usefixtures("at_once", "no_rich")
 def test_lines_without_rich(samples, capfd):
-    run = trainer(show=True).fit(*samples, batch_size=10, epochs=2)
+    run = trainer(show=True, callbacks=[nothing]).fit(*samples, batch_size=10, epochs=2)
     out, err = capfd.readouterr()
     assert not out
-    assert err.splitlines() == [f"training: {i} of 6 loss {loss:.4f}" for i, loss in enumerate(run.losses, 1)]
+    lines = [f"training: {i} of 6 loss {loss:.4f}" for i, loss in enumerate(run.losses, 1)]
+    assert err.splitlines() == lines
+    trainer(show=True).fit(*samples, batch_size=10, epochs=2)  # many steps in a call
+    shown = capfd.readouterr().err.splitlines()
+    assert shown == [line for line in lines if line in shown] and shown[-1] == lines[-1]
     run.fit_samples([(samples[0][0], samples[1][0])] * 2)
     assert [line.split(" loss")[0] for line in capfd.readouterr().err.splitlines()] == ["training: 1", "training: 2"]
     MLP([2, 2]).numerical_gradient(*samples, show=True)

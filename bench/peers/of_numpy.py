@@ -119,6 +119,17 @@ def mlp_gradient(x, t, W1, b1, W2, b2):
     return loss, first.dW, first.db, second.dW, second.db
 
 
+def mlp_descent(x, t, order, batch_size, lr, *params):
+    params, losses = [p.copy() for p in params], []
+    for first in range(0, len(order), batch_size):
+        batch = order[first : first + batch_size]
+        loss, *grads = mlp_gradient(x[batch], t[batch], *params)
+        losses.append(loss)
+        for p, dp in zip(params, grads, strict=True):
+            p -= lr * dp
+    return np.array(losses), *params
+
+
 # ---------------------------------------------------------------- steps, in place
 
 

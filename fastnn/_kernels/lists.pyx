@@ -42,3 +42,15 @@ def can_step_in_place(params, grads):
         if not (PyArray_ISCARRAY(p) and PyArray_ISCARRAY_RO(dp) and apart(p, dp)):
             return False
     return True
+
+
+def are_apart(list arrays):
+    """Whether they are exact arrays, C-contiguous and aligned, of which no two have a byte in common."""
+    cdef Py_ssize_t i, k
+    for i in range(len(arrays)):
+        if not PyArray_CheckExact(arrays[i]) or not PyArray_ISCARRAY_RO(<cnp.ndarray> arrays[i]):
+            return False
+        for k in range(i):
+            if not apart(<cnp.ndarray> arrays[i], <cnp.ndarray> arrays[k]):
+                return False
+    return True

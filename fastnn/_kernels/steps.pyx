@@ -1,11 +1,11 @@
 """The steps of the optimizers."""
 
-from libc.math cimport INFINITY, pow, sqrt
+from libc.math cimport INFINITY
 
 from fastnn._kernels.arrays cimport COMPILED_FOR
 from fastnn._kernels.boundary cimport Loop, fall_back
 cimport fastnn._kernels.loops.steps as loops
-from fastnn._kernels.updates cimport finite, update, update_op
+from fastnn._kernels.updates cimport adam_rate, finite, update, update_op
 
 from fastnn import arguments
 
@@ -57,9 +57,7 @@ cdef int adam_constants(object lr, object beta1, object beta2, object iter, doub
     if type(iter) is int and 0 < iter < 1 << 31 and type(lr) is float and type(beta1) is float and type(beta2) is float:
         constants[0], constants[1], constants[2] = lr, beta1, beta2
         if -INFINITY < constants[0] < INFINITY and 0 <= constants[1] < 1 and 0 <= constants[2] < 1:
-            constants[0] = (
-                constants[0] * sqrt(1 - pow(constants[2], <double> iter)) / (1 - pow(constants[1], <double> iter))
-            )
+            constants[0] = adam_rate(constants[0], constants[1], constants[2], <double> iter)
             return 0
     constants[0], constants[1], constants[2] = arguments.adam_rate(lr, beta1, beta2, iter)
     return 0

@@ -1,3 +1,5 @@
+from libc.stdint cimport uint64_t
+
 cimport numpy as cnp
 
 from fastnn._kernels.boundary cimport Chunk, Loop, Op, Task
@@ -42,5 +44,13 @@ cdef tuple ops_as_numbers(Loop* float32, Loop* float64)
 cdef object loss(LossOp op, object x, object t, object dout, object eps, object out)
 
 cdef object epsilon(object eps)
+# Whether each row of t, which is (N, C), has the bits `one` at its label and 0 elsewhere; OUT labels (N,).
+ctypedef bint (*LabelsOf)(
+    const void* t, uint64_t one, Py_ssize_t* labels, Py_ssize_t N, Py_ssize_t C
+) noexcept nogil
+
+cdef uint64_t bits_of_one(int type_num) noexcept
+cdef LabelsOf labels_of_rows(LossOp op, cnp.ndarray t) noexcept
+cdef cnp.ndarray labels_of(LossOp op, cnp.ndarray t)
 cdef cnp.ndarray targets_of(LossOp op, str name, cnp.ndarray x, cnp.ndarray t, bint steady)
 cdef object run_loss(LossOp op, cnp.ndarray x, cnp.ndarray t, cnp.ndarray y, double eps, double dout)

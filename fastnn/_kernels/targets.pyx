@@ -46,9 +46,6 @@ cdef enum:
 ctypedef Py_ssize_t (*FirstBadLabel)(const Py_ssize_t* t, Py_ssize_t N, Py_ssize_t C) noexcept nogil
 ctypedef bint (*AreProbabilities32)(const float* t, Py_ssize_t n) noexcept nogil
 ctypedef bint (*AreProbabilities64)(const double* t, Py_ssize_t n) noexcept nogil
-ctypedef bint (*LabelsOf)(
-    const void* t, uint64_t one, Py_ssize_t* labels, Py_ssize_t N, Py_ssize_t C
-) noexcept nogil
 
 
 # ---------------------------------------------------------------- numbers
@@ -95,11 +92,15 @@ cdef uint64_t bits_of_one(int type_num) noexcept:
     return <uint64_t> 0xF << 10 if type_num == cnp.NPY_FLOAT16 else 1
 
 
+cdef LabelsOf labels_of_rows(LossOp op, cnp.ndarray t) noexcept:
+    cdef Py_ssize_t itemsize = cnp.PyArray_ITEMSIZE(t)
+    return <LabelsOf> op.labels_of[0 if itemsize == 1 else 1 if itemsize == 2 else itemsize // 4 + 1]
+
+
 cdef cnp.ndarray labels_of(LossOp op, cnp.ndarray t):
     """The class indices of one-hot rows, or None if t is something else.  A loop that reads one of them is enough."""
-    cdef int type_num = cnp.PyArray_TYPE(t), itemsize = cnp.PyArray_ITEMSIZE(t)
-    cdef int size = 0 if itemsize == 1 else 1 if itemsize == 2 else itemsize // 4 + 1
-    cdef LabelsOf labels_of_rows = <LabelsOf> op.labels_of[size]
+    cdef int type_num = cnp.PyArray_TYPE(t)
+    cdef LabelsOf find = labels_of_rows(op, t)
     cdef cnp.npy_intp N = rows(t), C = columns(t)
     cdef cnp.ndarray labels = cnp.PyArray_EMPTY(1, &N, cnp.NPY_INTP, 0)
     cdef uint64_t one = bits_of_one(type_num)
@@ -109,10 +110,10 @@ cdef cnp.ndarray labels_of(LossOp op, cnp.ndarray t):
     t = cnp.PyArray_FROM_OTF(t, type_num, cnp.NPY_ARRAY_CARRAY_RO)
     numbers = data(t)
     if N * C < LONG:
-        one_hot = labels_of_rows(numbers, one, found, N, C)
+        one_hot = find(numbers, one, found, N, C)
     else:
         with nogil:
-            one_hot = labels_of_rows(numbers, one, found, N, C)
+            one_hot = find(numbers, one, found, N, C)
     return labels if one_hot else None
 
 

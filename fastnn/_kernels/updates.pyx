@@ -14,21 +14,12 @@ from fastnn._kernels.arrays cimport (
     native,
     same_type,
 )
-from fastnn._kernels.boundary cimport CHUNKS, MOVES, Chunk, Task, fresh, given_back, head, run, widened
+from fastnn._kernels.boundary cimport CHUNKS, MOVES, Chunk, fresh, given_back, head, run, widened
 from fastnn._kernels.vmath cimport real
 
 from fastnn import arguments
 
 cnp.import_array()
-
-# x, of the head, is the gradient.
-cdef struct Update:
-    Task head
-    const double* constants
-    void* p
-    void* a
-    void* b
-
 
 cdef void update_chunk(
     const real* dp, const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t chunk

@@ -113,6 +113,12 @@ class Op:
         return *named, *(f"{name}[{i}]" for name in rest for i in range(count - len(named)))
 
     @property
+    def state(self) -> set[str]:
+        """Arguments that are floats and keep their dtype, since it is steps of these that the op gives."""
+        takes_steps = self.family in ("steps", "perceptron")
+        return {name for names in self.out.values() for name in names} if takes_steps else set()
+
+    @property
     def takes_any_numbers(self) -> bool:
         """Of one array, and no sum of its numbers that might overflow."""
         return len(self.names) == 1 and self.floor is None

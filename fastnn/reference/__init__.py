@@ -35,6 +35,7 @@ from fastnn.reference.losses import sigmoid_cross_entropy_backward as sigmoid_cr
 from fastnn.reference.losses import softmax_cross_entropy as softmax_cross_entropy
 from fastnn.reference.losses import softmax_cross_entropy_and_grad as softmax_cross_entropy_and_grad
 from fastnn.reference.losses import softmax_cross_entropy_backward as softmax_cross_entropy_backward
+from fastnn.reference.perceptron import mlp_descent as mlp_descent
 from fastnn.reference.perceptron import mlp_gradient as mlp_gradient
 from fastnn.reference.softmax import softmax as softmax
 from fastnn.reference.softmax import softmax_backward as softmax_backward
