@@ -60,7 +60,7 @@ def trainer(sizes, loss, Ws, bs, x):
     network = fastnn.MLP(sizes, loss=loss, dtype=x.dtype)
     for layer, W, b in zip(network.layers[::2], Ws, bs, strict=True):
         layer.W[...], layer.b[...] = W, b
-    return fastnn.Trainer(network, fastnn.SGD(LR), show=False)
+    return fastnn.Trainer(network, fastnn.SGD(LR), seed=0, show=False)
 
 
 def step(sizes, loss, Ws, bs, x, t):

@@ -200,7 +200,7 @@ class Sequential(HasMode):
         finally:
             self.eval()
 
-    def descent(self, x: Array, t: Array) -> tuple[list[Array], dict[str, Any]] | None:
+    def descent_arguments(self, x: Array, t: Array) -> tuple[list[Array], dict[str, Any]] | None:
         """
         The parameters and the options of `fastnn.ops.mlp_descent` that give what `loss_and_gradient` does.
 

@@ -399,7 +399,7 @@ class _ManySteps:
             return False
         if "step" in vars(trainer) or "update" in vars(optimizer) or not isinstance(network, Sequential):
             return False
-        descent = network.descent(self.x, self.t)
+        descent = network.descent_arguments(self.x, self.t)
         if descent is None:
             return False
         self.x, self.t = np.ascontiguousarray(self.x), np.ascontiguousarray(self.t)
