@@ -137,12 +137,12 @@ def sample_order(order: Array, N: int) -> Array:
         raise ValueError(f"order {what}, its shape is {order.shape}: it must be a pass over samples or several")
     if order.dtype.kind not in "iu":
         raise TypeError(f"order must be of integers, not of dtype {order.dtype}")
-    order = np.array(order, ndmin=2)
+    order = np.array(order, ndmin=2, order="C")
     bad = (order < 0) | (order >= N)
     if bad.any():
         row, column = np.unravel_index(int(np.argmax(bad)), bad.shape)
         raise IndexError(f"order has {order[row, column]} at {column} of pass {row}, but x has {N} samples")
-    return order.astype(np.intp, order="C")
+    return order.astype(np.intp, copy=False)
 
 
 def _float(name: str, number: Any) -> float:
