@@ -397,20 +397,21 @@ cdef inline Sum squared_error(const real* y, const real* t, Py_ssize_t n) noexce
     cdef double totals[LANES]
     cdef double errors[LANES]
     cdef double difference
-    cdef Sum s
+    cdef Sum s = Sum(0, 0)
     cdef Py_ssize_t i = 0, k, whole = n - n % LANES
-    for k in range(LANES):  # scalar: a memset
-        totals[k] = 0
-        errors[k] = 0
-    while i < whole:
-        for k in range(LANES):
-            difference = y[i + k] - t[i + k]
-            if real is double:
-                add_to(totals + k, errors + k, -0.5 * difference * difference)
-            else:
-                totals[k] += -0.5 * difference * difference
-        i += LANES
-    s = sum_of_lanes(totals, errors)
+    if whole:
+        for k in range(LANES):  # scalar: a memset
+            totals[k] = 0
+            errors[k] = 0
+        while i < whole:
+            for k in range(LANES):
+                difference = y[i + k] - t[i + k]
+                if real is double:
+                    add_to(totals + k, errors + k, -0.5 * difference * difference)
+                else:
+                    totals[k] += -0.5 * difference * difference
+            i += LANES
+        s = sum_of_lanes(totals, errors)
     for i in range(whole, n):  # scalar: few
         difference = y[i] - t[i]
         s = plus(s, -0.5 * difference * difference)
