@@ -56,8 +56,8 @@ def layer(layer_class, args, params, dout):
     return both
 
 
-def trainer(sizes, loss, Ws, bs, x):
-    network = fastnn.MLP(sizes, loss=loss, dtype=x.dtype)
+def trainer(sizes, loss, Ws, bs):
+    network = fastnn.MLP(sizes, loss=loss, dtype=Ws[0].dtype)
     for layer, W, b in zip(network.layers[::2], Ws, bs, strict=True):
         layer.W[...], layer.b[...] = W, b
     return fastnn.Trainer(network, fastnn.SGD(LR), seed=0, show=False)
@@ -65,7 +65,7 @@ def trainer(sizes, loss, Ws, bs, x):
 
 def step(sizes, loss, Ws, bs, x, t):
     """Of a Trainer; gives the gradient of the first bias."""
-    made = trainer(sizes, loss, Ws, bs, x)
+    made = trainer(sizes, loss, Ws, bs)
 
     def one():
         made.step(x, t)
@@ -76,7 +76,7 @@ def step(sizes, loss, Ws, bs, x, t):
 
 def fit(sizes, loss, Ws, bs, x, t, steps):
     """So many steps of Trainer.fit, over copies of a batch in a random order; gives the same of the last step."""
-    made = trainer(sizes, loss, Ws, bs, x)
+    made = trainer(sizes, loss, Ws, bs)
     samples = [np.concatenate([a] * steps) for a in (x, t)]
 
     def all_steps(shuffle=True):

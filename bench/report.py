@@ -134,15 +134,20 @@ def training(rows):
         "", *contenders, title="A training step: microseconds; in brackets how many times as long as the Trainer"
     )
     for row in rows:
-        ours = row["seconds"]["Trainer"]
-        made.add_row(row["what"], *(f"{1e6 * s:.3g} ({s / ours:.2f})" for s in row["seconds"].values()))
+        seconds, ours = row["seconds"], row["seconds"]["Trainer"]
+        made.add_row(
+            row["what"],
+            *(f"{1e6 * seconds[c]:.3g} ({seconds[c] / ours:.2f})" if c in seconds else "" for c in contenders),
+        )
     return made
 
 
 def training_markdown(rows):
     contenders = list(rows[0]["seconds"])
     lines = ["| step | " + " | ".join(contenders) + " |", "|---" + "|---:" * len(contenders) + "|"]
-    lines += [f"| {row['what']} | {' | '.join(map(microseconds, row['seconds'].values()))} |" for row in rows]
+    for row in rows:
+        times = {name: microseconds(seconds) for name, seconds in row["seconds"].items()}
+        lines.append(f"| {' | '.join([row['what'], *(times.get(name, '') for name in contenders)])} |")
     return "\n".join(lines)
 
 

@@ -293,6 +293,7 @@ def _zeros_beside(p: Array, place: int) -> Array:
     A step goes through the parameter and what is kept side by side.  Adam's took up to three times as long where they
     began at the same place of their pages, or between lines, as NumPy's large arrays do.
     """
+    p = np.asarray(p)
     memory = np.zeros(p.nbytes + PAGE, np.uint8)
     start = (p.ctypes.data // LINE * LINE + place * 9 * LINE - memory.ctypes.data) % PAGE
     return memory[start : start + p.nbytes].view(p.dtype).reshape(p.shape)

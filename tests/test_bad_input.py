@@ -13,7 +13,9 @@ from itertools import combinations
 import numpy as np
 import pytest
 from conftest import MODULES
+from processes import python
 
+import fastnn
 from fastnn.optable import OPS, as_tuple
 
 Y = np.full((4, 3), 1 / 3)
@@ -276,3 +278,52 @@ def test_a_tuple_of_outputs_that_acts_when_it_is_counted(module):
 
     module.affine_backward(dout, x, W, out=Acting((None,) * 3))
     assert W.shape == (2, 4096)
+
+
+CHANGED_SHAPES = """
+import gc, random
+import numpy as np
+import fastnn
+from fastnn.backends import load
+from fastnn.optable import OPS
+
+targets, acting = [], False
+
+def act(phase, info):
+    if acting and random.random() < 0.3:
+        a = random.choice(targets)
+        a.shape = random.choice([(1, a.size), (a.size, 1), (a.size // 2, 2) if a.size % 2 == 0 else (a.size,)])
+
+rng, calls = np.random.default_rng(0), 0
+gc.callbacks.append(act)
+gc.set_threshold(1, 1, 1)
+for name in fastnn.backends()[:-1]:
+    for op in OPS.values():
+        shapes = *op.shapes[:3], min(op.large, key=lambda shape: shape[-1])
+        for seed in range(60):
+            random.seed(seed)
+            args = list(op.example(rng, random.choice(shapes), "f8"))
+            for i, a in enumerate(args):
+                if isinstance(a, np.ndarray) and a.ndim:
+                    change = random.choice(["f4", "one-hot", "u1", None, None])
+                    if change == "one-hot" and op.names[i] == "t" and a.ndim == 1 and a.dtype.kind == "i":
+                        args[i] = np.eye(np.shape(args[0])[-1])[a % np.shape(args[0])[-1]]
+                    elif change == "f4" and a.dtype == np.float64 or change == "u1" and op.names[i] == "t":
+                        args[i] = a.astype(change)
+            targets[:] = [a for a in args if isinstance(a, np.ndarray) and a.size]
+            acting = bool(targets)
+            try:
+                getattr(load(name), op.name)(*args)
+            except (ValueError, TypeError, IndexError, RuntimeError):
+                pass
+            acting = False
+            calls += 1
+print(calls)
+"""
+
+
+def test_shapes_that_change_amid_a_call():
+    """Any new object may start a collection, and that somebody's code, which reshapes the arguments."""
+    done = python(CHANGED_SHAPES)
+    calls = 60 * len(OPS) * (len(fastnn.backends()) - 1)
+    assert (done.returncode, done.stdout.strip()) == (0, str(calls)), done.stderr[-2000:]

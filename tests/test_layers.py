@@ -229,6 +229,21 @@ def test_one_hot_rows_are_read_once_for_forward_and_backward(rng, dtype, loss_cl
     assert given[0][1] is not layer.t and (layer.backward() != dx).any() and given[1][1] is layer.t
 
 
+def test_what_backward_shares_with_forward_does_not_widen_it(rng):
+    x, W, dout = rng.random((5, 4)).astype("f4"), rng.random((4, 3)), rng.random((5, 3)).astype("f4")
+    layer = Affine(W, np.zeros(3))
+    layer.forward(x)
+    layer.backward(dout)
+    np.testing.assert_array_equal(layer.dW, np.dot(x.T, dout), strict=True)
+    loss, y, t = SoftmaxWithLoss(), rng.random((5, 4)), np.eye(4)[rng.integers(0, 4, 5)]
+    loss.forward(y, t)
+    loss.y = y.astype("f4")
+    assert loss.backward().dtype == np.float64
+    loss.y = np.ones((5, 3))
+    with pytest.raises(ValueError, match=r"t has shape \(5, 4\)"):
+        loss.backward()
+
+
 # ---------------------------------------------------------------- volume 1: W, b, dW, db
 
 

@@ -497,6 +497,20 @@ def test_one_hot_rows_give_what_labels_do(rng, op, dtype):
                         np.testing.assert_array_equal(a, b, strict=True, err_msg=f"{name} {(N, C)} {targets}")
 
 
+def test_a_row_of_many_ones_is_not_one_hot(kernels):
+    """So many that sums of their places, beside their number, look like one place."""
+    k = 362 << 16
+    first, more = divmod((1 << 48) - k * (k - 1) // 2, k)
+    t = np.zeros((1, 2 * first + k + 10), np.uint8)
+    t[0, first : first + k + 1] = 1
+    t[0, first + k - more] = 0
+    # The last further on, so that the place that all look like has a one.
+    t[0, first + k], t[0, first + k + first + 5] = 0, 1
+    y = np.full(t.shape, 0.5, np.float32)
+    assert t[0, np.flatnonzero(t).sum() - (1 << 48)] == 1
+    assert kernels.cross_entropy_error(y, t) == pytest.approx(k * np.log(2), rel=1e-5)
+
+
 @every_dtype
 @pytest.mark.parametrize("row", [[0, 0, 0], [1, 0, 1], [0, 2, 0], [0, 0.5, 0], [1, -1, 1], [0, np.nan, 0]])
 def test_rows_that_are_almost_one_hot(rng, dtype, row):
@@ -818,6 +832,14 @@ def test_a_perceptron_beside_nan_and_infinity(kernels, rng):
                 expected = reference.mlp_gradient(*args, activation=activation)
             for a, b in zip(results, expected, strict=True):
                 np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("targets", ["?", "u1", "i4", "f2", "f8"])
+def test_a_perceptron_beside_targets_of_another_dtype(rng, targets):
+    params, x = perceptron(rng, (3, 4, 2), np.float32), rng.standard_normal((5, 3)).astype(np.float32)
+    t = rng.integers(0, 2, (5, 2)).astype(targets)
+    for loss in LOSSES:
+        assert_same_gradients(x, t, params, loss=loss)
 
 
 class SlyLabels:

@@ -59,6 +59,15 @@ BIAS_GRAD = columns_op(
 ADD_BIAS = chunked_op("add_bias", <Chunk> add_bias_chunk[float], <Chunk> add_bias_chunk[double], MOVES, True)
 
 
+cdef int add(cnp.ndarray x, cnp.ndarray b, cnp.ndarray y) except -1:
+    """y = x + b, all plain."""
+    # Python may have run since they were checked.
+    if cnp.PyArray_SIZE(b) != columns(x) or cnp.PyArray_SIZE(y) != cnp.PyArray_SIZE(x):
+        raise RuntimeError("an argument changed its shape while others were being read")
+    run_arrays(ADD_BIAS, x, b, y)
+    return 0
+
+
 def bias_grad(dout, *, out=None):
     dout = given("dout", dout, 1)
     cdef cnp.ndarray a = plain(dout, 0)
@@ -79,12 +88,11 @@ def add_bias(x, b, *, out=None):
     cdef int type_num = common_type(x, b)
     if type_num < 0:
         return fall_back("add_bias")(x, b, out=out)
-    cdef cnp.ndarray a = plain(widened(x, type_num), 1), bias = b
+    cdef cnp.ndarray a = plain(widened(x, type_num), 1), bias = widened(b, type_num)
     if cnp.PyArray_NDIM(bias) != 1 or cnp.PyArray_DIM(bias, 0) != columns(a):
         bias = arguments.bias(bias, "x", a)
-    bias = widened(bias, type_num)
     cdef cnp.ndarray y = result(out, a, x, b)
-    run_arrays(ADD_BIAS, a, bias, y)
+    add(a, bias, y)
     return y
 
 
@@ -114,10 +122,10 @@ def affine(x, W, b, *, out=None):
         arguments.separate_output(out, (*batch, w.shape[1]), (<object> bias).dtype, {"x": x, "W": W, "b": b})
     if same_type(w, bias):
         y = product(a, w, out)
-        run_arrays(ADD_BIAS, y, bias, y)
+        add(y, bias, y)
     else:
         y = widened(product(a, w, None), cnp.PyArray_TYPE(bias))
-        run_arrays(ADD_BIAS, y, bias, y)
+        add(y, bias, y)
         if out is not None:
             cnp.PyArray_CopyInto(matrix_of(out, cnp.PyArray_DIM(y, 0), columns(y)), y)
     return y if is_plain and out is None else out if out is not None else y.reshape(*batch, w.shape[1])

@@ -28,7 +28,8 @@ cimport fastnn._kernels.loops.perceptron as loops
 from fastnn._kernels.loops.reductions cimport Sum, value as value_of
 from fastnn._kernels.products cimport as_matrix, is_row, product, transposed
 from fastnn._kernels.targets cimport (
-    CLASSES, LabelsOf, LossOp, WithTargets, bits_of_one, epsilon, labels_of, labels_of_rows, run_loss, targets_of
+    CLASSES, LabelsOf, LossOp, WithTargets, bits_of_one, epsilon, labels_of, labels_of_rows, run_loss, targets_of,
+    widen
 )
 from fastnn._kernels.updates cimport Update, UpdateOp, adam_rate, update
 from fastnn._kernels.vmath cimport real
@@ -63,6 +64,12 @@ cdef enum:
 
 
 # ---------------------------------------------------------------- products
+
+cdef inline int need_same(bint same) except -1:
+    if not same:
+        raise RuntimeError("an argument changed its shape while others were being read")
+    return 0
+
 
 # x, of the head, and b make y; N, K and M are as the loops have them.
 cdef struct Product:
@@ -103,8 +110,15 @@ cdef Op DOUT_WT = chunked_op("dout W^T", <Chunk> dout_WT_chunk[float], <Chunk> d
 cdef int multiply(Op op, cnp.ndarray a, cnp.ndarray b, cnp.ndarray y, Py_ssize_t N, cnp.ndarray W) except -1:
     """y = the product that `op` names, for N rows and an affine map of W's shape."""
     cdef Py_ssize_t K = cnp.PyArray_DIM(W, 0), M = cnp.PyArray_DIM(W, 1)
+    cdef Py_ssize_t of_a = M if op is DOUT_WT else K, of_y = M if op is X_W else K
     cdef Product task
     if N * K * M <= SMALL:
+        # Python may have run since they were checked.
+        need_same(
+            cnp.PyArray_SIZE(a) == N * of_a
+            and cnp.PyArray_SIZE(b) == (N * M if op is XT_DOUT else K * M)
+            and cnp.PyArray_SIZE(y) == (K * M if op is XT_DOUT else N * of_y)
+        )
         task = Product(head(op, a), data(b), data(y), N, K, M)
         run(op, a, &task.head, 1, 1, 1)
     elif op is X_W:
@@ -186,6 +200,7 @@ cdef object loss_and_gradient(Loss loss, cnp.ndarray y, cnp.ndarray t, double ep
 cdef int activate(Activation activation, cnp.ndarray y, cnp.ndarray b) except -1:
     """y = activation(y + b)."""
     cdef Arrays task
+    need_same(cnp.PyArray_SIZE(b) == columns(y))
     if activation is None:
         task = Arrays(head(ADD_BIAS_RELU, y), NULL, data(y))
         run(ADD_BIAS_RELU, b, &task.head, task.head.N, task.head.C, CHUNKS)
@@ -197,6 +212,7 @@ cdef int activate(Activation activation, cnp.ndarray y, cnp.ndarray b) except -1
 
 cdef int activate_backward(Activation activation, cnp.ndarray h, cnp.ndarray dh) except -1:
     """dh = the gradient with respect to what the activation made h from."""
+    need_same(cnp.PyArray_SIZE(h) == cnp.PyArray_SIZE(dh))
     if activation is None:
         run_arrays(RELU_BACKWARD_FROM_OUTPUT, h, None, dh)
     else:
@@ -276,6 +292,7 @@ cdef list forward(
         inputs.append(h)
     W = params[2 * last]
     multiply(X_W, inputs[last], W, y, N, W)
+    need_same(cnp.PyArray_SIZE(params[2 * last + 1]) == columns(y))
     run_arrays(ADD_BIAS, y, params[2 * last + 1], y)
     return inputs
 
@@ -335,7 +352,8 @@ def mlp_gradient(x, t, *params, activation="relu", loss="softmax", eps=arguments
         y = empty(1, shape + 1, cnp.PyArray_TYPE(a)) if a.ndim == 1 else empty(2, shape, cnp.PyArray_TYPE(a))
         outputs = y if batch is None else y.reshape(*batch, columns(y))
         # Class indices are copied: products let other threads run, and any new object may run a finalizer.
-        targets = targets_of(known_loss.loss, known_loss.name, outputs, t, False)
+        if not widen(known_loss.loss, outputs, t):
+            targets = targets_of(known_loss.loss, known_loss.name, outputs, t, False)
     if targets is None:
         return fall_back("mlp_gradient")(x, t, *params, activation=activation, loss=loss, eps=eps, out=out)
     if out is not None and not good_outputs(out, params, x, t):
@@ -393,12 +411,6 @@ cdef inline bint are_consecutive(const Py_ssize_t* indices, Py_ssize_t n) noexce
         if indices[i] != indices[0] + i:
             return False
     return True
-
-
-cdef inline int need_same(bint same) except -1:
-    if not same:
-        raise RuntimeError("an argument changed its shape while others were being read")
-    return 0
 
 
 cdef class Descent:
@@ -723,7 +735,8 @@ def mlp_descent(
         samples = widened(asked.x, type_num)
     if samples is not None and all([same_type(array, samples) for array in arrays]):
         y = _outputs_like(samples, samples.dtype, asked.rows[0][-2])
-        targets = targets_of(known_loss.loss, known_loss.name, y, asked.t, True)
+        if not widen(known_loss.loss, y, asked.t):
+            targets = targets_of(known_loss.loss, known_loss.name, y, asked.t, True)
     if targets is None:
         return fall_back("mlp_descent")(
             x, t, order, batch_size, lr, *arrays, step=step, constants=constants, activation=activation, loss=loss,

@@ -53,4 +53,5 @@ cdef uint64_t bits_of_one(int type_num) noexcept
 cdef LabelsOf labels_of_rows(LossOp op, cnp.ndarray t) noexcept
 cdef cnp.ndarray labels_of(LossOp op, cnp.ndarray t)
 cdef cnp.ndarray targets_of(LossOp op, str name, cnp.ndarray x, cnp.ndarray t, bint steady)
+cdef bint widen(LossOp op, cnp.ndarray x, cnp.ndarray t) except -1
 cdef object run_loss(LossOp op, cnp.ndarray x, cnp.ndarray t, cnp.ndarray y, double eps, double dout)

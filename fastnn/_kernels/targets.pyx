@@ -280,7 +280,11 @@ cdef LossOp loss_op(
 
 
 cdef object run_loss(LossOp op, cnp.ndarray x, cnp.ndarray t, cnp.ndarray y, double eps, double dout):
-    """The mean over the rows, as a scalar of x's dtype, if the op gives a loss.  t is plain and from targets_of."""
+    """The mean over the rows, as a scalar of x's dtype, if the op gives a loss.  t is plain and from targets_of.
+
+    Python may have run since t was checked beside x, so it is looked at again.
+    """
+    cdef FirstBadLabel first_bad = <FirstBadLabel> op.checks[0]
     cdef Sum sums[CHUNKS]
     cdef Sum s
     cdef bint has_labels = not same_type(t, x)
@@ -292,6 +296,12 @@ cdef object run_loss(LossOp op, cnp.ndarray x, cnp.ndarray t, cnp.ndarray y, dou
         task.labels = <const Py_ssize_t*> data(t)
     else:
         task.targets = data(t)
+    if (
+        cnp.PyArray_SIZE(t) != (task.head.N if has_labels else task.head.N * task.head.C)
+        or has_labels and first_bad(task.labels, task.head.N, task.head.C) >= 0
+        or y is not None and cnp.PyArray_SIZE(y) != task.head.N * task.head.C
+    ):
+        raise RuntimeError("an argument changed while others were being read")
     # A loss of probabilities at labels reads one number of each row.
     chunks = run(op, x, &task.head, task.head.N, 1 if y is None and has_labels else task.head.C, CHUNKS)
     if not op.form & LOSS:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from fastnn import ops
 from fastnn._kernels.products import as_factor
 from fastnn.arguments import Array
-from fastnn.layers.base import NO_FORWARD, Layer, Shape, made_of
+from fastnn.layers.base import NO_FORWARD, Layer, Shape
 
 
 class Affine(Layer):
@@ -31,7 +31,7 @@ class Affine(Layer):
     dW, db : ndarray or None
         The gradients of the last backward: fresh arrays, or copies of the buffers once `grads` has been read.
     x : array_like or None
-        The last input.
+        The last input.  Where it is of another dtype than `W`, backward takes the copy that forward has made of it.
 
     See Also
     --------
@@ -100,9 +100,16 @@ class Affine(Layer):
         """
         if self.x is None:
             raise RuntimeError(NO_FORWARD)
-        dx, dW, db = ops.affine_backward(dout, made_of(self.x, self._factor), self.params[0])
+        dx, dW, db = ops.affine_backward(dout, self._read(dout), self.params[0])
         self.set_gradients(dW, db)
         return dx
+
+    def _read(self, dout: Any) -> Any:
+        """`x` as forward has read it, unless it was set anew, or is to make a narrow `dW` with a narrow `dout`."""
+        if self._factor is None or self._factor[0] is not self.x:
+            return self.x
+        factor = self._factor[1]
+        return factor if getattr(dout, "dtype", None) == getattr(factor, "dtype", None) else self.x
 
     def output_shape(self, shape: Shape) -> Shape:
         """(M,), as of flat samples."""

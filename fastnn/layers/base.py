@@ -229,11 +229,6 @@ def _gradient(i: int, name: str) -> property:
     return property(get, put, doc=doc)
 
 
-def made_of(given: Any, made: tuple[Any, Any] | None) -> Any:
-    """What forward has made of an argument, if it is still the one in the pair `made`; else the argument."""
-    return made[1] if made is not None and made[0] is given else given
-
-
 def is_training(layer: Any) -> bool:
     """Whether a layer is in training mode, or knows no other; one of somebody's own may call it by either name."""
     training = getattr(layer, "training", None)

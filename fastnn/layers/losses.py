@@ -10,7 +10,12 @@ import numpy.typing as npt
 from fastnn import arguments, ops
 from fastnn._kernels.targets import class_indices
 from fastnn.arguments import EPS, Array
-from fastnn.layers.base import NO_FORWARD, Layer, made_of
+from fastnn.layers.base import NO_FORWARD, Layer
+
+
+def _read(y: Any, t: Any, made: tuple[Any, Any, Any] | None) -> Any:
+    """`t` as forward has read it, if `y` and `t` are still those of `made`."""
+    return made[2] if made is not None and made[0] is y and made[1] is t else t
 
 
 class CrossEntropyError(Layer):
@@ -43,7 +48,7 @@ class CrossEntropyError(Layer):
     """
 
     op, kept, is_loss = "cross_entropy_error", ("y", "t", "_labels"), True
-    _labels: Any = None  # t, and the class indices in it; older pickles lack it
+    _labels: Any = None  # y, t, and the class indices in it; older pickles lack it
 
     def __init__(self, *, eps: float = EPS) -> None:
         super().__init__()
@@ -54,14 +59,14 @@ class CrossEntropyError(Layer):
         labels = class_indices(y, t)
         loss = ops.cross_entropy_error(y, labels, eps=self.eps)
         if train_flg and self.training:
-            self.y, self.t, self._labels = y, t, (t, labels)
+            self.y, self.t, self._labels = y, t, (y, t, labels)
         return loss
 
     def backward(self, dout: float = 1.0) -> Array:
         """``dy[n, t_n] = -dout / (N (y[n, t_n] + eps))``, 0 elsewhere."""
         if self.y is None:
             raise RuntimeError(NO_FORWARD)
-        return ops.cross_entropy_error_backward(self.y, made_of(self.t, self._labels), dout, eps=self.eps)
+        return ops.cross_entropy_error_backward(self.y, _read(self.y, self.t, self._labels), dout, eps=self.eps)
 
 
 class _WithLoss(Layer):
@@ -97,7 +102,7 @@ class SoftmaxWithLoss(_WithLoss):
     loss : NumPy scalar or None
     y : ndarray or None
         The probabilities of the last forward.
-    t : the last labels
+    t : the last labels, as they were at forward
 
     See Also
     --------
@@ -120,7 +125,7 @@ class SoftmaxWithLoss(_WithLoss):
     """
 
     op, kept = "softmax_cross_entropy", (*_WithLoss.kept, "_labels")
-    _labels: Any = None  # t, and the class indices in it; older pickles lack it
+    _labels: Any = None  # y, t, and the class indices in it; older pickles lack it
 
     def __init__(self, *, eps: float = EPS, from_logits: bool = True) -> None:
         super().__init__()
@@ -136,13 +141,13 @@ class SoftmaxWithLoss(_WithLoss):
         else:
             loss = ops.cross_entropy_error(x, labels, eps=self.eps)
         if train_flg and self.training:
-            self.loss, self.y, self.t, self._labels = loss, y, t, (t, labels)
+            self.loss, self.y, self.t, self._labels = loss, y, t, (y, t, labels)
         return loss
 
     def backward(self, dout: float = 1.0) -> Array:
         """``dx = dout (y - t) / N``."""
         y, t = self._result()
-        return ops.softmax_cross_entropy_backward(y, made_of(t, self._labels), dout)
+        return ops.softmax_cross_entropy_backward(y, _read(y, t, self._labels), dout)
 
     def accuracy(self, x: npt.ArrayLike, t: npt.ArrayLike) -> float:
         """The share of rows, 0 to 1, whose largest number is at the label; `t` is class indices or one-hot."""
@@ -165,7 +170,7 @@ class SigmoidWithLoss(_WithLoss):
     loss : NumPy scalar or None
     y : ndarray or None
         The probabilities of class 1 of the last forward.
-    t : the last labels
+    t : the last labels, as they were at forward
 
     See Also
     --------

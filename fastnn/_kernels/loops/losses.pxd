@@ -68,9 +68,9 @@ cdef inline void places_of_one(const bits* t, Py_ssize_t* found, Py_ssize_t rows
 cdef inline bint labels_of_rows(
     const bits* t, uint64_t one, Py_ssize_t* labels, Py_ssize_t N, Py_ssize_t C
 ) noexcept nogil:
-    """IN t (N, C), OUT labels (N,).  Whether each row has the bits `one` at its label and 0 elsewhere, if C <= 2^31."""
+    """IN t (N, C), OUT labels (N,).  Whether each row has the bits `one` at its label and 0 elsewhere, if C <= 2^23."""
     cdef Py_ssize_t first = 0, rows, n
-    if C > <Py_ssize_t> 1 << 31:  # a sum of places might look like one
+    if C > 1 << 23:  # a sum of many places might look like one
         return False
     while first < N:
         rows = min(TILE, N - first) if C <= FEW else 1
