@@ -111,12 +111,14 @@ def main(options):
             figures["limits"] += progress.track(limits.all_of(available, pace), description="limits")
             task = progress.add_task("accuracy", total=accuracy.COUNT)
             figures["accuracy"] = accuracy.rows(lambda: progress.advance(task))
+    if options.json:
+        options.json.write_text(json.dumps(figures))
     report.refuse_if_busier([*rows, *figures.get("layers", []), *figures.get("training", [])], options.threads)
     names = list(available)
     for key in ("cpu", "backend", "threads", "fastnn", "python", "blas", "peers", "not installed"):
         console.print(f"{key}: {header[key]}", highlight=False)
-    used = ", ".join(f"{name} {most:.2f}" for name, (most, _) in report.busiest(rows).items())
-    console.print(f"processors used, at most (time of the process over time on the wall): {used}", highlight=False)
+    used = ", ".join(f"{name} {number:.2f}" for name, number in report.processors(rows).items())
+    console.print(f"processors used (time of the process over time on the wall): {used}", highlight=False)
     show_cells(console, rows, [*(["fastnn, 1 thread"] if several else []), *names], f"Ops, threads: {options.threads}")
     if "layers" in figures:
         show_cells(console, figures["layers"], names, "Layers, forward and backward")
@@ -134,8 +136,6 @@ def main(options):
             report.write(report.PAGE, "training", report.training_markdown(figures["training"]))
     if options.plot:
         report.plot(rows, names, header, options.plot)
-    if options.json:
-        options.json.write_text(json.dumps(figures))
 
 
 if __name__ == "__main__":
