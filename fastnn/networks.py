@@ -211,6 +211,8 @@ class Sequential(HasMode):
         own = type(self).loss_and_gradient is not Sequential.loss_and_gradient or "loss_and_gradient" in vars(self)
         if own or loss_name is None or not self._plan.suits(x, t, loss_name):
             return None
+        if x.dtype != self._plan.dtype:  # each call would copy all samples, where a step copies its own
+            return None
         plan, params = self._plan, self.params
         if not arguments.same_objects(params, plan.params) or not arguments.can_step_in_place(params, [*plan.grads]):
             return None
@@ -295,7 +297,7 @@ class _Plan:
         self.dtype: Any = None  # the parameters' common one, if they suit
 
     def suits(self, x: Any, t: Any, loss: str) -> bool:
-        """Whether x, t and the parameters are what the op computes in one dtype and in place."""
+        """Whether x, t and the parameters are what the op computes in the parameters' dtype and in place."""
         if not self.activation:
             return False
         params: list[Any] = []
@@ -303,11 +305,15 @@ class _Plan:
             params += layer.params
         if not arguments.same_objects(params, self.params):
             self._look_again(params)
-        if self.dtype is None or type(x) is not np.ndarray or x.dtype != self.dtype:  # to NumPy, None is float64
+        if self.dtype is None or type(x) is not np.ndarray:  # to NumPy, None is float64
+            return False
+        if x.dtype != self.dtype and not (x.dtype == np.float32 and self.dtype == np.float64):
             return False
         if not isinstance(t, (np.ndarray, np.generic)):
             return False
-        return t.dtype == self.dtype or (t.dtype.kind in "iu" and t.ndim < x.ndim and loss != "identity")
+        if t.dtype == self.dtype or (t.dtype.kind in "iu" and t.ndim < x.ndim and loss != "identity"):
+            return True
+        return self.dtype == np.float64 and t.dtype.kind in "iuf" and t.dtype.itemsize <= 8  # to be widened
 
     def _look_again(self, params: list[Any]) -> None:
         """The parameters are other arrays: can the op write gradients for them?"""

@@ -208,11 +208,14 @@ def test_gradients_of_other_targets_and_samples(rng, dtype):
     network, x = MLP([4, 5, 3], seed=1, dtype=dtype), rng.standard_normal((6, 4)).astype(dtype)
     labels = rng.integers(0, 3, 6)
     one_hot, other = np.eye(3)[labels], np.float64 if dtype is np.float32 else np.float32
-    for t in (labels.tolist(), one_hot.astype(int), one_hot.astype(np.uint8), one_hot.astype(other), one_hot.tolist()):
+    wide = dtype is np.float64  # what is narrower is widened
+    for t in (labels.tolist(), one_hot.tolist(), one_hot > 0):
         assert_as_walked(copied(network), x, t, fused=False)
-    assert_as_walked(copied(network), x, labels[:, np.newaxis], fused=False)
+    for t in (one_hot.astype(int), one_hot.astype(np.uint8), one_hot.astype(other), labels[:, np.newaxis]):
+        assert_as_walked(copied(network), x, t, fused=wide)
+        assert_as_walked(copied(network), x.astype(other), t, fused=wide)
     assert_as_walked(copied(network), x.tolist(), labels, fused=False)
-    assert_as_walked(copied(network), x.astype(other), labels, fused=False)
+    assert_as_walked(copied(network), x.astype(other), labels, fused=wide)
     assert_as_walked(copied(network), (8 * x).astype(int), labels, fused=False)
     assert_as_walked(copied(network), x.astype(x.dtype.newbyteorder()), labels, fused=False)
     assert_as_walked(copied(network), x[0], int(labels[0]), fused=False)
@@ -220,10 +223,12 @@ def test_gradients_of_other_targets_and_samples(rng, dtype):
     assert_as_walked(copied(network), x.reshape(6, 2, 2), labels)
     assert_as_walked(copied(network), x.reshape(2, 3, 4), labels.reshape(2, 3))
     binary = MLP([4, 5, 1], loss="sigmoid", seed=1, dtype=dtype)
-    for t in (labels > 0, (labels > 0).tolist(), (labels > 0).astype(int)[:, np.newaxis], (labels > 0).astype(other)):
+    for t in (labels > 0, (labels > 0).tolist()):
         assert_as_walked(copied(binary), x, t, fused=False)
+    for t in ((labels > 0).astype(int)[:, np.newaxis], (labels > 0).astype(other)):
+        assert_as_walked(copied(binary), x, t, fused=wide)
     assert_as_walked(copied(binary), x, (labels > 0).astype(int))
-    assert_as_walked(copied(MLP([4, 5, 1], loss="identity", seed=1, dtype=dtype)), x, labels, fused=False)
+    assert_as_walked(copied(MLP([4, 5, 1], loss="identity", seed=1, dtype=dtype)), x, labels, fused=wide)
 
 
 class Tensor:

@@ -55,8 +55,10 @@ class Affine(Layer):
     array([2., 2., 2.])
     """
 
-    parameters, op, kept, rowwise = ("W", "b"), "affine", ("x", "_factor"), True
-    _factor: Any = None  # x, and what a product takes for it; older pickles lack it
+    parameters, op, kept, rowwise = ("W", "b"), "affine", ("x", "_x", "_factor"), True
+    # x, and what a product takes for it.  Older pickles lack them.
+    _x: Any = None
+    _factor: Any = None
     W: Any
     b: Any
     dW: Any
@@ -83,7 +85,7 @@ class Affine(Layer):
         factor = as_factor(x, W)  # once for forward and backward
         y = ops.affine(factor, W, b)
         if train_flg and self.training:
-            self.x, self._factor = x, (x, factor)
+            self.x, self._x, self._factor = x, x, factor
         return y
 
     def backward(self, dout: npt.ArrayLike) -> Array:
@@ -100,16 +102,13 @@ class Affine(Layer):
         """
         if self.x is None:
             raise RuntimeError(NO_FORWARD)
-        dx, dW, db = ops.affine_backward(dout, self._read(dout), self.params[0])
+        x, factor = self.x, self._factor
+        # Not where x was set anew, or a narrow dout is to make a narrow dW with a narrow x.
+        if factor is not x and self._x is x and getattr(dout, "dtype", None) == getattr(factor, "dtype", None):
+            x = factor
+        dx, dW, db = ops.affine_backward(dout, x, self.params[0])
         self.set_gradients(dW, db)
         return dx
-
-    def _read(self, dout: Any) -> Any:
-        """`x` as forward has read it, unless it was set anew, or is to make a narrow `dW` with a narrow `dout`."""
-        if self._factor is None or self._factor[0] is not self.x:
-            return self.x
-        factor = self._factor[1]
-        return factor if getattr(dout, "dtype", None) == getattr(factor, "dtype", None) else self.x
 
     def output_shape(self, shape: Shape) -> Shape:
         """(M,), as of flat samples."""
