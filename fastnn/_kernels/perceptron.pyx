@@ -253,8 +253,8 @@ cdef tuple in_one_type(cnp.ndarray x, tuple params):
     return tuple([widened(p, cnp.NPY_FLOAT64) for p in (x, *params)]) if differ else ()
 
 
-cdef bint good_outputs(object out, tuple params, cnp.ndarray x, cnp.ndarray t):
-    """As arguments.separate_outputs has it, seen without running any Python."""
+cdef bint good_outputs(object out, tuple params, cnp.ndarray x, cnp.ndarray t, int type_num):
+    """As arguments.separate_outputs has it, for outputs of a type, seen without running any Python."""
     cdef Py_ssize_t i, k
     cdef cnp.ndarray array
     if type(out) is not tuple or len(<tuple> out) != len(params):
@@ -263,7 +263,7 @@ cdef bint good_outputs(object out, tuple params, cnp.ndarray x, cnp.ndarray t):
         if not PyArray_CheckExact((<tuple> out)[i]):
             return False
         array = (<tuple> out)[i]
-        if not (same_type(array, x) and PyArray_ISCARRAY(array) and PyArray_SAMESHAPE(array, params[i])):
+        if cnp.PyArray_TYPE(array) != type_num or not (PyArray_ISCARRAY(array) and PyArray_SAMESHAPE(array, params[i])):
             return False
         if not (apart(array, x) and apart(array, t)):
             return False
@@ -356,7 +356,7 @@ def mlp_gradient(x, t, *params, activation="relu", loss="softmax", eps=arguments
             targets = targets_of(known_loss.loss, known_loss.name, outputs, t, False)
     if targets is None:
         return fall_back("mlp_gradient")(x, t, *params, activation=activation, loss=loss, eps=eps, out=out)
-    if out is not None and not good_outputs(out, params, x, t):
+    if out is not None and not good_outputs(out, params, x, t, cnp.PyArray_TYPE(a)):
         read = {"x": x, "t": t} | {f"params[{i}]": p for i, p in enumerate(params)}
         shapes = tuple([p.shape for p in params])
         out = arguments.separate_outputs(out, shapes, ((<object> a).dtype,) * len(params), read)
