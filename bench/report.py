@@ -18,11 +18,11 @@ README_ROWS = [
     ("Affine", "float64"),
     ("Softmax", "float64"),
     ("SoftmaxWithLoss", "float64"),
+    ("sigmoid_cross_entropy", "float64"),
     ("adam", "float64"),
     ("sgd", "float64"),
-    ("mean_squared_error", "float32"),
     ("bias_grad", "float64"),
-    ("sigmoid_cross_entropy", "float64"),
+    ("tanh", "float32"),
 ]
 COLOURS = {name: f"C{i}" for i, name in enumerate(LIBRARIES)}
 

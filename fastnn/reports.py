@@ -180,8 +180,9 @@ class Report:
             if first.products:
                 stays = rest + first.products
                 said.append(
-                    f"{_ms(first.products)} ms inside them are NumPy's matrix products, which stay as they are: with "
-                    f"these the limit is {_times(first.seconds / stays)} times."
+                    f"{_ms(first.products)} ms inside them are NumPy's matrix products. If they take as long with "
+                    f"fastnn, the limit is {_times(first.seconds / stays)} times; they take less where NumPy converts "
+                    "arrays for them, or asks anew for their memory."
                 )
         differences = self.loss_differences
         if differences:
