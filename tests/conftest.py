@@ -26,7 +26,11 @@ DEMO = "matplotlib", "rich", "sklearn"  # what the extra of this name installs
 settings.register_profile("suite", max_examples=50, derandomize=True, deadline=None, suppress_health_check=SLOW)
 nightly = PROMISES["any_input"]["examples"]
 settings.register_profile("nightly", max_examples=nightly, print_blob=True, deadline=None, suppress_health_check=SLOW)
-settings.load_profile("suite")
+
+
+def pytest_configure(config):
+    # Again what was asked for: in a process of pytest-xdist this file may be read after the plugin has chosen.
+    settings.load_profile(config.getoption("--hypothesis-profile", None) or "suite")
 
 
 @pytest.fixture
