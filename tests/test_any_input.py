@@ -419,7 +419,7 @@ def arguments_of(case, rng):
             a = np.asarray(a)
             if change in ON_ARRAYS:
                 values[argument] = ON_ARRAYS[change](a, rng)
-            else:
+            elif a.size * classes <= 100_000:  # targets made of targets made of targets fill the memory
                 labels = a if a.dtype.kind in "iu" else np.zeros(a.shape, int)
                 values[argument] = LABELS[change](labels, rng, max(classes, 1))
     return values
