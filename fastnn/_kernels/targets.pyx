@@ -92,13 +92,18 @@ cdef uint64_t bits_of_one(int type_num) noexcept:
     return <uint64_t> 0xF << 10 if type_num == cnp.NPY_FLOAT16 else 1
 
 
-cdef LabelsOf labels_of_rows(LossOp op, cnp.ndarray t) noexcept:
+cdef inline int of_width(cnp.ndarray t) noexcept:
+    """The place of a loop for elements of 1, 2, 4 or 8 bytes."""
     cdef Py_ssize_t itemsize = cnp.PyArray_ITEMSIZE(t)
-    return <LabelsOf> op.labels_of[0 if itemsize == 1 else 1 if itemsize == 2 else itemsize // 4 + 1]
+    return 0 if itemsize == 1 else 1 if itemsize == 2 else itemsize // 4 + 1
+
+
+cdef LabelsOf labels_of_rows(LossOp op, cnp.ndarray t) noexcept:
+    return <LabelsOf> op.labels_of[of_width(t)]
 
 
 cdef cnp.ndarray labels_of(LossOp op, cnp.ndarray t):
-    """The class indices of one-hot rows, or None if t is something else.  A loop that reads one of them is enough."""
+    """The class indices of one-hot rows, or None if t is something else."""
     cdef int type_num = cnp.PyArray_TYPE(t)
     cdef LabelsOf find = labels_of_rows(op, t)
     cdef cnp.npy_intp N = rows(t), C = columns(t)
@@ -200,15 +205,15 @@ cdef tuple ops_as_numbers(Loop* float32, Loop* float64):
 
 cdef cnp.ndarray as_numbers(LossOp op, cnp.ndarray y, cnp.ndarray t):
     """Classes 0 and 1 as numbers of y's dtype, or None if there are others."""
-    cdef Py_ssize_t itemsize = cnp.PyArray_ITEMSIZE(t), k
-    cdef Op convert = op.as_numbers[0 if itemsize == 1 else 1 if itemsize == 2 else itemsize // 4 + 1]
+    cdef Op convert = op.as_numbers[of_width(t)]
+    cdef Py_ssize_t k
     cdef cnp.ndarray array = fresh(y, cnp.PyArray_TYPE(y))
     cdef Classes task
     t = cnp.PyArray_FROM_OTF(t, cnp.PyArray_TYPE(t), cnp.NPY_ARRAY_CARRAY_RO)
     if not PyArray_SAMESHAPE(t, array):
         raise RuntimeError("t changed its shape while it was being read")
     task.head = head(convert, array)
-    task.t, task.itemsize, task.y = <const char*> data(t), itemsize, data(array)
+    task.t, task.itemsize, task.y = <const char*> data(t), cnp.PyArray_ITEMSIZE(t), data(array)
     for k in range(run(convert, array, &task.head, task.head.N, 1, CHUNKS)):
         if not task.good[k]:
             return None
