@@ -583,8 +583,8 @@ def distances(outcome, expected, case):
         with np.errstate(all="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             floors = FLOORS[case.name](**named(case, expected.values))
-    # In a layer the narrower dtype decides, in which results may have been handed on, as the probabilities of logits are
-    # beside wider targets.  Integers, the gradients of integer weights, have lost their fractions besides: one apart
+    # In a layer the narrower dtype decides, in which results may have been handed on: beside wider targets that is the
+    # dtype of the logits.  Integers, the gradients of integer weights, have lost their fractions besides: one apart
     # counts as 32 ULP at most.
     logits = [expected.values["x"]] if {"x", "t"} <= {*expected.values} else []
     dtypes = [a.dtype for a in (*(b for _, b in pairs), *arrays_in(logits)) if a.dtype.kind == "f"]
