@@ -1,31 +1,25 @@
-"""How likeness is tried: somebody's layers, functions and optimizers beside fastnn's.
+"""What may stand for functions, methods and optimizers of somebody's, family by family.
 
-Each family has trials for what it knows by what fastnn's says of itself: a layer by its declarations, a function by its
-arguments.
+A rule names an op, what its operands look like, and the words in a name that say to try it.  What a function is, is told
+by trial.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cache
 
-from fastnn.trials.affine import keeps_axes
-from fastnn.trials.affine import trials as affine
-from fastnn.trials.base import Trial, difference
-from fastnn.trials.elementwise import trials as elementwise
-from fastnn.trials.gradient import trials as gradient
-from fastnn.trials.losses import is_loss
-from fastnn.trials.losses import trials as losses
-from fastnn.trials.steps import trials as steps
+from fastnn.trials import affine, elementwise, losses, steps
+from fastnn.trials.base import Binding, Rule
 
-__all__ = ["difference", "is_loss", "keeps_axes", "of"]
-
-FAMILIES = affine, elementwise, gradient, losses, steps
+__all__ = ["Binding", "Rule", "of"]
 
 
-def of(ours: Any) -> list[Trial]:
-    """The trials of fastnn's class or function; LookupError if it has none."""
-    found = [trial for trials in FAMILIES for trial in trials(ours)]
-    if not found:
-        modules = ", ".join(trials.__module__ for trials in FAMILIES)
-        raise LookupError(f"{ours.__name__} has no trial: none of {modules} knows it by what it declares")
-    return found
+@cache
+def _all() -> tuple[Rule, ...]:
+    return tuple([rule for family in (elementwise, affine, losses, steps) for rule in family.rules()])
+
+
+def of(of_class: str, name: str) -> list[Rule]:
+    """The rules to try on a function or a method by its name and its class's."""
+    text = f"{of_class}.{name}".lower().replace("_", "")
+    return [rule for rule in _all() if any(word in text for word in rule.words)]

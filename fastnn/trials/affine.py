@@ -1,32 +1,35 @@
-"""Affine layers, in which the volumes differ where x has more than two dimensions."""
+"""Affine maps, in which the volumes differ where x has more than two dimensions."""
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
+from fastnn import ops
+from fastnn.trials.base import Rule, matrix, rows, vector
 
-from fastnn.layers import Affine
-from fastnn.trials.base import D, M, N, Trial, numbers, of_layer, undisturbed
-
-SHAPES = (N, D), (N, 2, 2), (N, 2, D), (N, 1, D)
+WORDS = "affine", "linear", "dense", "fullyconnected"
 
 
-def trials(ours: Any) -> list[Trial]:
-    if not isinstance(ours, type) or not issubclass(ours, Affine):
-        return []
-    return [of_layer(ours, partial(_given, shape), f" of {shape}") for shape in SHAPES]
+def rules() -> Iterator[Rule]:
+    for forward in (ops.affine, _flat):
+        yield Rule("affine", WORDS, (rows, matrix, vector), forward, summed=True)
+    for backward in (ops.affine_backward, _flat_backward, _of_rows_backward):
+        yield Rule("affine_backward", WORDS, (rows, rows, matrix), backward, summed=True)
 
 
-def keeps_axes(affine: Any) -> bool:
-    """Whether an Affine class multiplies the last axis of x of shape (N, 1, D), instead of flattening (volume 2)."""
-    try:
-        with undisturbed():
-            return bool(np.ndim(affine(np.ones((D, M)), np.zeros(M)).forward(np.ones((N, 1, D)))) == 3)
-    except Exception:
-        return False
+def _flat(x: Any, W: Any, b: Any) -> Any:
+    """y, and x as it was multiplied."""
+    flat = x.reshape(x.shape[0], -1)
+    return ops.affine(flat, W, b), flat
 
 
-def _given(shape: tuple[int, ...], rng: np.random.Generator, dtype: str) -> dict[str, Any]:
-    return {"x": numbers(rng, dtype, *shape), "W": numbers(rng, dtype, D, M), "b": numbers(rng, dtype, M)}
+def _flat_backward(dout: Any, x: Any, W: Any) -> Any:
+    return ops.affine_backward(dout, x.reshape(x.shape[0], -1), W)
+
+
+def _of_rows_backward(dout: Any, x: Any, W: Any) -> Any:
+    """Of many rows, whose leading dimensions the gradient keeps."""
+    D, M = W.shape
+    dx, dW, db = ops.affine_backward(dout.reshape(-1, M), x.reshape(-1, D), W)
+    return dx.reshape(*dout.shape[:-1], D), dW, db

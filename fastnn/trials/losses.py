@@ -1,55 +1,68 @@
-"""Losses, with every kind of target that they take."""
+"""Losses and their gradients, by every kind of target."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from fastnn.layers import Layer
-from fastnn.optable import OPS
-from fastnn.trials.base import M, N, Trial, arguments, of_layer, positional
+from fastnn import ops
+from fastnn.trials.base import Rule, constant, floats, number, rows, targets
 
-Given = Callable[[np.random.Generator, str], dict[str, Any]]
-
-# Functions that take what an op of another name takes.
-LIKE = {"softmax_loss": "softmax_cross_entropy", "sum_squared_error": "mean_squared_error"}
+CROSS = "cross", "entropy", "softmax", "nll", "loss"
+SQUARED = "squared", "mse", "square", "loss"
 
 
-def is_loss(ours: Any) -> bool:
-    if isinstance(ours, type):
-        return issubclass(ours, Layer) and ours.is_loss
-    return "t" in positional(ours)
+def rules() -> Iterator[Rule]:
+    yield Rule("cross_entropy_error", CROSS, (rows, targets, constant), _cross_entropy, summed=True, unit=True)
+    yield Rule("cross_entropy_error_backward", CROSS, (rows, targets), ops.cross_entropy_error_backward, summed=True, unit=True)
+    yield Rule("softmax_cross_entropy", CROSS, (rows, targets, constant), _softmax_cross_entropy, summed=True, bends=True)
+    yield Rule("softmax_cross_entropy", CROSS, (rows, targets, constant), _loss_and_grad, summed=True, bends=True)
+    for gradient in (ops.softmax_cross_entropy_backward,):
+        yield Rule("softmax_cross_entropy_backward", CROSS, (rows, targets), gradient, summed=True, unit=True)
+        yield Rule("softmax_cross_entropy_backward", CROSS, (rows, targets, number), gradient, summed=True, unit=True)
+    binary = ("sigmoid", "binary", "cross", "bce", "loss")
+    yield Rule("sigmoid_cross_entropy", binary, (floats, targets, constant), _sigmoid_cross_entropy, summed=True, bends=True)
+    yield Rule("sigmoid_cross_entropy_backward", binary, (floats, targets), ops.sigmoid_cross_entropy_backward, summed=True)
+    for name, scale in SCALES.items():
+        yield Rule(name, SQUARED, (floats, floats), _scaled(scale), summed=True)
+    yield Rule("mean_squared_error_backward", SQUARED, (floats, floats), ops.mean_squared_error_backward, summed=True)
 
 
-def trials(ours: Any) -> list[Trial]:
-    if not is_loss(ours):
-        return []
-    if hasattr(ours, "op"):
-        return [of_layer(ours, given, f" with {kind}") for kind, given in _given(ours.op)]
-    return [partial(_function, given, kind) for kind, given in _given(LIKE.get(ours.__name__, ours.__name__))]
+# What is called so, in halves of the mean of the squares.
+SCALES: dict[str, Callable[[Any], float]] = {
+    "mean_squared_error": lambda y: 1,
+    "sum_squared_error": lambda y: y.size,
+    "the mean of squares, 2 mean_squared_error": lambda y: 2,
+    "the sum of squares, 2 sum_squared_error": lambda y: 2 * y.size,
+    "half the squares of a row, on average": lambda y: y.size / len(y),
+    "the squares of a row, on average": lambda y: 2 * y.size / len(y),
+}
 
 
-def _given(op: str) -> list[tuple[str, Given]]:
-    """Arguments of an op of the op table, by the kind of their targets."""
-    if op not in OPS:
-        return []
-    if op.startswith("sigmoid"):  # a logit for each sample
-        return [("two classes", partial(arguments, op, shape=(N,)))]
-    t = arguments(op, np.random.default_rng(0), "float64")["t"]
-    if t.dtype.kind == "f":
-        return [("numbers", partial(arguments, op))]
-    return [("class indices", partial(arguments, op)), ("one-hot targets", partial(_one_hot, op))]
+def _scaled(scale: Callable[[Any], float]) -> Callable[[Any, Any], Any]:
+    def error(y: Any, t: Any) -> Any:
+        return ops.mean_squared_error(y, t) * y.dtype.type(scale(y))
+
+    return error
 
 
-def _one_hot(op: str, rng: np.random.Generator, dtype: str) -> dict[str, Any]:
-    given = arguments(op, rng, dtype)
-    return given | {"t": np.eye(M, dtype=dtype)[given["t"]]}
+def _cross_entropy(y: Any, t: Any, eps: Any) -> Any:
+    return ops.cross_entropy_error(y, t, eps=_value(eps))
 
 
-def _function(
-    given: Given, kind: str, function: Any, rng: np.random.Generator, dtype: str
-) -> Iterator[tuple[str, Any]]:
-    yield f"the value with {kind}", function(*given(rng, dtype).values())
+def _softmax_cross_entropy(x: Any, t: Any, eps: Any) -> Any:
+    return ops.softmax_cross_entropy(x, t, eps=_value(eps))
+
+
+def _loss_and_grad(x: Any, t: Any, eps: Any) -> Any:
+    return ops.softmax_cross_entropy_and_grad(x, t, eps=_value(eps))
+
+
+def _sigmoid_cross_entropy(x: Any, t: Any, eps: Any) -> Any:
+    return ops.sigmoid_cross_entropy(x, t, eps=_value(eps))
+
+
+def _value(eps: Any) -> float:
+    return float(np.asarray(eps))

@@ -1,32 +1,122 @@
-"""Optimizers, in both dialects."""
+"""Steps of optimizers: over dicts, lists or single arrays, their state in attributes or in a dict of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from dataclasses import dataclass
+from itertools import permutations, product
 from typing import Any
 
-import numpy as np
 
-from fastnn.optimizers import Optimizer
-from fastnn.trials.base import D, M, Trial, numbers
+from fastnn import ops, optimizers
+from fastnn.dropin.states import Path
+from fastnn.trials.base import Binding, Constant, Leaves, Rule, constant, floats
 
-
-def trials(ours: Any) -> list[Trial]:
-    if not isinstance(ours, type) or not issubclass(ours, Optimizer):
-        return []
-    return [partial(_steps, lambda arrays: dict(zip("Wb", arrays, strict=True))), partial(_steps, list)]
+WORDS = "sgd", "momentum", "nesterov", "nag", "adagrad", "rmsprop", "adam", "update", "optim", "step", "descent"
+MOST = 200  # ways to be tried
 
 
-def _steps(
-    form: Callable[[list[Any]], Any], optimizer_class: Any, rng: np.random.Generator, dtype: str
-) -> Iterator[tuple[str, Any]]:
-    optimizer = optimizer_class()
-    arrays = [numbers(rng, dtype, D, M), numbers(rng, dtype, M)]
-    for _ in range(3):
-        grads = [numbers(rng, dtype, D, M), numbers(rng, dtype, M)]
-        params = form(arrays)
-        optimizer.update(params, form(grads))
-        arrays = [*params.values()] if isinstance(params, dict) else [*params]
-        yield "a parameter", arrays[0]
-        yield "a parameter", arrays[1]
+def rules() -> Iterator[Rule]:
+    for name in optimizers.__all__:
+        optimizer = getattr(optimizers, name)
+        op = getattr(ops, optimizer.op)
+        yield StepRule(optimizer.op, WORDS, (), op, summed=False, kept=len(optimizer.kept), numbers=optimizer.numbers)
+
+
+@dataclass(frozen=True)
+class StepRule(Rule):
+    """
+    A step of every parameter.
+
+    Attributes
+    ----------
+    kept : int
+        How many arrays stand beside each parameter.
+    numbers : tuple of str
+        The constants of the op.
+    """
+
+    kept: int = 0
+    numbers: tuple[str, ...] = ()
+
+    def bindings(self, leaves: Leaves, constants: list[float]) -> Iterator[Binding]:
+        bundles = _bundles(leaves)
+        values: list[Any] = [path for path, leaf in leaves.items() if constant(leaf)]
+        values += [Constant(value) for value in constants]
+        counters: list[Any] = [path for path, leaf in leaves.items() if type(leaf) is int] if self.ours == "adam" else [None]
+        ways = product(
+            permutations(bundles, 2 + self.kept), permutations(_in_order(values, self.numbers), len(self.numbers)), counters
+        )
+        tried = 0
+        for chosen, numbers, counter in ways:
+            rows = _beside([bundles[name] for name in chosen], leaves)
+            if rows and tried < MOST:
+                tried += 1
+                yield self._binding(rows, numbers, counter)
+
+    def _binding(self, rows: list[tuple[Path, ...]], numbers: tuple[Any, ...], counter: Path | None) -> Binding:
+        arrays = [path for row in rows for path in row]
+        paths = [*arrays, *(each for each in numbers if not isinstance(each, Constant))]
+        paths += [counter] if counter else []
+        width = 2 + self.kept
+
+        def step(in_place: bool) -> Callable[..., Any]:
+            def stepped(*given: Any) -> Any:
+                rest = iter(given[len(arrays) :])
+                values = [each.value if isinstance(each, Constant) else next(rest) for each in numbers]
+                values += [next(rest) + 1] if counter else []
+                made: list[Any] = []
+                for i in range(0, len(arrays), width):
+                    row = given[i : i + width]
+                    out = (row[:-1] if self.kept else row[0]) if in_place else None
+                    new = self.compute(*row, *values, out=out)
+                    made += new if self.kept else [new]
+                return tuple(made)
+
+            return stepped
+
+        targets = tuple([i for i in range(len(arrays)) if i % width != width - 1])
+        return Binding(step(False), tuple(paths), step(True), targets)
+
+
+def _bundles(leaves: Leaves) -> dict[Path, dict[Any, Path]]:
+    """Containers of arrays, and arrays by themselves: the paths in them by key."""
+    found: dict[Path, dict[Any, Path]] = {}
+    for path, leaf in leaves.items():
+        if floats(leaf):
+            if len(path) > 1 and not isinstance(path[-1], str):
+                found.setdefault(path[:-1], {})[path[-1][0]] = path
+            else:
+                found[path] = {None: path}
+    for path, leaf in leaves.items():  # arrays beside numbers in a dict, as in configurations
+        if floats(leaf) and len(path) > 1 and any(not floats(leaves[p]) for p in leaves if p[:-1] == path[:-1]):
+            found.pop(path[:-1], None)
+            found[path] = {None: path}
+    return found
+
+
+def _beside(bundles: list[dict[Any, Path]], leaves: Leaves) -> list[tuple[Path, ...]]:
+    """The rows (p, *kept, dp), if all have what the first has, under its keys or those of its gradient."""
+    rows = []
+    for key, path in bundles[0].items():
+        row = [path]
+        for other in bundles[1:]:
+            name = key if key in other else f"d{key}"
+            if name not in other or leaves[other[name]].shape != leaves[path].shape:
+                return []
+            row.append(other[name])
+        rows.append(tuple(row))
+    return rows
+
+
+def _in_order(values: list[Any], numbers: tuple[str, ...]) -> list[Any]:
+    """Those with the names of the numbers first."""
+
+    def unlike(value: Any) -> bool:
+        step = value[-1] if isinstance(value, tuple) else None
+        name = step if isinstance(step, str) else step[0] if step else None
+        return name not in (*numbers, "learning_rate")
+
+    return sorted(values, key=unlike)
+
+

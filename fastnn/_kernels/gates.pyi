@@ -1,0 +1,59 @@
+from types import CodeType, FrameType, TracebackType
+from typing import Any, Callable
+
+Path = tuple[Any, ...]
+
+class Source:
+    name: str
+    what: Any
+    written: bool
+    def __init__(self, how: str, what: Any, written: bool = False) -> None: ...
+
+class Plan:
+    compute: Callable[..., Any]
+    operands: tuple[Path, ...]
+    result: Source
+    effects: tuple[tuple[Path, Source], ...]
+    conditions: tuple[tuple[Callable[[Any], Any], Path], ...]
+    def __init__(
+        self,
+        compute: Callable[..., Any],
+        operands: tuple[Path, ...],
+        result: Source,
+        effects: tuple[tuple[Path, Source], ...] = (),
+        conditions: tuple[tuple[Callable[[Any], Any], Path], ...] = (),
+    ) -> None: ...
+    def __call__(self, *args: Any) -> Any: ...
+
+class Gate:
+    names: tuple[str, ...] | None
+    is_open: bool
+    code: CodeType
+    def __init__(
+        self,
+        code: CodeType,
+        begin: Callable[[Gate, FrameType, tuple[Any, ...]], Any],
+        end: Callable[[Gate, Any, Any], None],
+    ) -> None: ...
+    def serve(self, *args: Any) -> Any: ...
+    def returned(self, result: Any) -> Any: ...
+    def look_at(self, names: tuple[str, ...]) -> None: ...
+    def is_known(self, *args: Any) -> bool: ...
+    def learn(
+        self,
+        args: tuple[Any, ...],
+        plan: Plan | None,
+        watched: tuple[tuple[dict[str, Any], str, Any], ...] = (),
+        floats_are_free: bool = False,
+        kept: Any = None,
+    ) -> None: ...
+    @property
+    def plans(self) -> list[Plan | None]: ...
+
+class closed:
+    def __enter__(self) -> None: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+def within(a: Any, limit: float) -> bool: ...

@@ -1,0 +1,167 @@
+"""What is replaced where: the definitions of a script or module, and what became of each."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import linecache
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from types import CodeType, FunctionType, ModuleType, TracebackType
+from typing import Any
+
+from fastnn import trials
+from fastnn._kernels.gates import Gate
+from fastnn.dropin.guards import compile_guarded, gates_by_place
+from fastnn.dropin.kinds import Definition
+
+SOURCES = (".py", ".pyw")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """
+    What became of a function or method under a name that fastnn may have, too.
+
+    Attributes
+    ----------
+    where : str
+        Its module, class and name.
+    ours : tuple of str
+        The ops that serve it.
+    reasons : tuple of str
+        Why its own body serves some of its calls, or all.
+    """
+
+    where: str
+    ours: tuple[str, ...]
+    reasons: tuple[str, ...]
+
+    def __str__(self) -> str:
+        if not self.ours:
+            return f"{self.where}: {'; '.join(self.reasons) or 'was not called'}"
+        also = f", but for calls where it {'; '.join(self.reasons)}" if self.reasons else ""
+        return f"{self.where}: {' or '.join(self.ours)}{also}"
+
+
+class Replacer:
+    """
+    Puts guards into sources, and knows what became of each guarded definition.
+
+    Attributes
+    ----------
+    definitions : list of Definition
+    """
+
+    def __init__(self) -> None:
+        self.definitions: list[Definition] = []
+
+    def compile(self, source: Any, filename: str, module: str) -> CodeType:
+        """A module's code, with guards; what cannot be parsed fails as Python's own does."""
+        return compile_guarded(source, filename, partial(self.gate, module))
+
+    def gate(self, module: str, of_class: str, name: str, code: CodeType) -> Gate | None:
+        """A gate for a definition; None where no rule could serve it."""
+        is_special = name.startswith("__") and name != "__call__"
+        if is_special or not trials.of(of_class, name):
+            return None
+        self.definitions.append(Definition(module, of_class, name))
+        return self.definitions[-1].gate(code)
+
+    @property
+    def findings(self) -> list[Finding]:
+        return [Finding(str(d), tuple(d.served), tuple(d.left)) for d in self.definitions]
+
+
+class Patch:
+    """
+    What `patch` has done; a context manager that undoes it at its end.
+
+    Attributes
+    ----------
+    findings : list of Finding
+        What became of each function, by now.
+    """
+
+    def __init__(self, replacer: Replacer, changed: list[tuple[FunctionType, CodeType, CodeType]]) -> None:
+        self._replacer, self._changed = replacer, changed
+
+    @property
+    def findings(self) -> list[Finding]:
+        return self._replacer.findings
+
+    def undo(self) -> None:
+        """Give every function its own code back, unless somebody has given it another."""
+        while self._changed:
+            function, plain, guarded = self._changed.pop()
+            if function.__code__ is guarded:
+                function.__code__ = plain
+
+    def __enter__(self) -> Patch:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.undo()
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.findings))
+
+
+_patches: list[Patch] = []
+
+
+def patch(module: ModuleType | str) -> Patch:
+    """
+    Let fastnn serve the calls of a module's functions and methods that it can serve.
+
+    The functions stay the objects that they are, wherever they have been imported to or are held.
+
+    Parameters
+    ----------
+    module : module or str
+        A module, or its dotted name, which is imported.  "__main__" in a notebook.
+
+    Returns
+    -------
+    Patch
+    """
+    if isinstance(module, str):
+        module = importlib.import_module(module)
+    replacer = Replacer()
+    changed = []
+    sources: dict[str, dict[tuple[str, int], CodeType]] = {}
+    for function in _functions(module):
+        code = function.__code__
+        if code.co_filename not in sources:
+            sources[code.co_filename] = _guarded(replacer, code.co_filename, module.__name__)
+        guarded = sources[code.co_filename].get((code.co_qualname, code.co_firstlineno))
+        if guarded is not None and guarded.co_freevars == code.co_freevars:
+            function.__code__ = guarded
+            changed.append((function, code, guarded))
+    _patches.append(Patch(replacer, changed))
+    return _patches[-1]
+
+
+def unpatch() -> None:
+    """Undo every `patch` that has not been undone, the last one first."""
+    while _patches:
+        _patches.pop().undo()
+
+
+def _functions(module: ModuleType) -> Iterator[FunctionType]:
+    """All of a module's functions, whoever holds them."""
+    for each in gc.get_objects():
+        if type(each) is FunctionType and each.__globals__ is vars(module):
+            yield each
+
+
+def _guarded(replacer: Replacer, filename: str, module: str) -> dict[tuple[str, int], CodeType]:
+    """The guarded codes of a source by name and line; none where it cannot be read."""
+    source = "".join(linecache.getlines(filename))
+    try:
+        return gates_by_place(replacer.compile(source, filename, module))
+    except (SyntaxError, ValueError):
+        return {}

@@ -1,0 +1,215 @@
+"""What the body of a function may read and change, beside its arguments: told from its code, without running it.
+
+Only a function whose result is told by its arguments, by constants and by what can be watched may be replaced, and run
+beside fastnn's without an effect of its own.
+"""
+
+from __future__ import annotations
+
+import builtins
+import dis
+import sys
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
+from typing import Any
+
+import numpy as np
+
+from fastnn._kernels.gates import Gate
+
+# What changes nothing and reads nothing but its arguments.
+HARMLESS = {
+    each
+    for name, each in vars(builtins).items()
+    if isinstance(each, type) and (issubclass(each, BaseException) or name in {"bool", "complex", "float", "int", "str"})
+} | {
+    abs, all, any, dict, divmod, enumerate, isinstance, issubclass, len, list, max, min, object, pow, range, reversed,
+    round, set, sorted, sum, super, tuple, type, zip
+}  # fmt: skip
+NUMERIC = {"cmath", "math", "numpy", "scipy"}
+CONSTANTS = bool, int, float, complex, str, bytes, type(None), type(Ellipsis), np.generic, np.dtype, np.ufunc
+DEEPEST = 6
+
+
+@dataclass
+class Reach:
+    """
+    What a function may read and change.
+
+    Attributes
+    ----------
+    names : set of str
+        Attributes that it may read or set of its first argument.
+    watched : list of (dict, str, object)
+        Names of modules and classes that it reads, and what they stand for.
+    floats : list of float
+        The floats among its constants and among what is watched.
+    reason : str
+        Why it cannot be replaced, if so.
+    """
+
+    names: set[str] = field(default_factory=set)
+    watched: list[tuple[dict[str, Any], str, Any]] = field(default_factory=list)
+    floats: list[float] = field(default_factory=list)
+    reason: str = ""
+
+
+def of(code: CodeType, names: dict[str, Any], subject: Any = None) -> Reach:
+    """The reach of a function with this code in a module with these names; `subject` is its `self`, if it has one."""
+    reach = Reach()
+    _add(reach, plain(code), names, subject, set(), 0)
+    return reach
+
+
+def _add(reach: Reach, code: CodeType, names: dict[str, Any], subject: Any, seen: set[CodeType], depth: int) -> None:
+    if code in seen or reach.reason:
+        return
+    if depth > DEEPEST:
+        reach.reason = "its calls go too deep to be followed"
+        return
+    seen.add(code)
+    around = set(code.co_freevars) - {"__class__"}
+    if around:
+        reach.reason = f"reads {min(around)} of the function around it"
+        return
+    own = code.co_varnames[0] if subject is not None and code.co_argcount else None
+    read, attributes, of_self = set[str](), set[str](), set[str]()
+    for each in _codes(code):
+        reach.floats += [c for c in each.co_consts if isinstance(c, float)]
+        reach.reason = reach.reason or _scan(each, own, read, attributes, of_self)
+    for name in sorted(read):
+        if reach.reason:
+            return
+        if name in names:
+            _add_value(reach, names, name, attributes, seen, depth)
+        elif not hasattr(builtins, name):
+            reach.reason = f"reads {name}, which is not there"
+        elif getattr(builtins, name) not in HARMLESS:
+            reach.reason = f"calls {name}"
+    for name in sorted(of_self):
+        if reach.reason:
+            return
+        _add_attribute(reach, subject, name, seen, depth)
+
+
+def plain(code: CodeType) -> CodeType:
+    """The code as it was before a guard was put into it."""
+    return next((constant.code for constant in code.co_consts if isinstance(constant, Gate)), code)
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    """A code object and those of the functions within it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes(constant)
+
+
+def _scan(code: CodeType, own: str | None, read: set[str], attributes: set[str], of_self: set[str]) -> str:
+    """Collect what is read, and say what is changed beside the code's own names and the attributes of `own`."""
+    loaded: Any = None  # the name that the instruction before has loaded last
+    augmented, before = 0, ""  # of self.x += 1
+    for instruction in dis.get_instructions(code):
+        name, argument = instruction.opname, instruction.argval
+        if name in ("CACHE", "NOP", "EXTENDED_ARG", "RESUME", "COPY_FREE_VARS", "MAKE_CELL"):
+            continue
+        if name == "COPY" and own is not None and loaded == own:
+            augmented += 1
+            continue
+        if name == "STORE_ATTR" and before == "SWAP" and augmented:
+            augmented, loaded = augmented - 1, own
+        before = name
+        is_attribute = name in ("LOAD_ATTR", "LOAD_METHOD", "STORE_ATTR", "LOAD_SUPER_ATTR")
+        if own is not None and loaded == own and not is_attribute:
+            return f"hands {own} on"
+        if name in ("STORE_GLOBAL", "DELETE_GLOBAL"):
+            return f"changes the global {argument}"
+        if name == "STORE_DEREF" and argument in code.co_freevars and argument not in ("__class__",):
+            return f"changes {argument} of the function around it"
+        if name == "DELETE_ATTR" or (name == "STORE_ATTR" and (own is None or loaded != own)):
+            return f"changes the attribute {argument} of another object"
+        if name == "IMPORT_NAME" and argument.split(".")[0] not in NUMERIC:
+            return f"imports {argument}"
+        if name in ("YIELD_VALUE", "SEND", "GET_AWAITABLE") and code.co_name != "<genexpr>":
+            return "is a generator"
+        if name in ("LOAD_GLOBAL", "LOAD_NAME"):
+            read.add(argument)
+        elif is_attribute:
+            attributes.add(argument)
+            if name == "LOAD_SUPER_ATTR" or (own is not None and loaded == own):
+                of_self.add(argument)
+        pair = argument if isinstance(argument, tuple) else (argument,)
+        if name.startswith(("LOAD_FAST", "LOAD_DEREF", "LOAD_CLOSURE")):
+            if own is not None and own in pair[:-1]:
+                return f"hands {own} on"
+            loaded = pair[-1]
+        elif name == "STORE_FAST_LOAD_FAST":
+            loaded = pair[-1]
+        else:
+            loaded = None
+    return ""
+
+
+def _add_value(
+    reach: Reach, names: dict[str, Any], name: str, attributes: set[str], seen: set[CodeType], depth: int
+) -> None:
+    value = names[name]
+    if isinstance(value, ModuleType):
+        if value.__name__.split(".")[0] in NUMERIC:
+            return
+        if not _is_theirs(value):
+            reach.reason = f"uses {name}"
+            return
+        for each in sorted(attributes & set(vars(value))):
+            _add_value(reach, vars(value), each, attributes, seen, depth)
+    elif isinstance(value, FunctionType):
+        if value.__module__ and value.__module__.split(".")[0] in NUMERIC:
+            return
+        reach.watched.append((names, name, value))
+        if value.__closure__:
+            reach.reason = f"calls {name}, which has a memory of its own"
+        else:
+            _add(reach, plain(value.__code__), value.__globals__, None, seen, depth + 1)
+    elif isinstance(value, CONSTANTS) or (isinstance(value, tuple) and all(isinstance(v, CONSTANTS) for v in value)):
+        reach.watched.append((names, name, value))
+        if isinstance(value, float):
+            reach.floats.append(value)
+    elif isinstance(value, BuiltinFunctionType):
+        if value not in HARMLESS and (value.__module__ or "").split(".")[0] not in NUMERIC:
+            reach.reason = f"calls {name}"
+    elif isinstance(value, type):
+        if value not in HARMLESS and not issubclass(value, BaseException) and value.__module__.split(".")[0] not in NUMERIC:
+            reach.reason = f"uses the class {name}"
+    elif callable(value) and type(value).__module__.split(".")[0] in NUMERIC:
+        return  # NumPy's dispatchers
+    else:
+        reach.reason = f"reads {name}, which may change"
+
+
+def _add_attribute(reach: Reach, subject: Any, name: str, seen: set[CodeType], depth: int) -> None:
+    """What an attribute of `self` brings: its own, its class's, or a method."""
+    reach.names.add(name)
+    if name in getattr(subject, "__dict__", ()):
+        return
+    for holder in type(subject).__mro__:  # all of them, since super() reads on
+        value = vars(holder).get(name)
+        if isinstance(value, staticmethod):
+            value = value.__func__
+        if isinstance(value, FunctionType):
+            reach.names.discard(name)
+            reach.watched.append((vars(holder), name, vars(holder)[name]))
+            _add(reach, plain(value.__code__), value.__globals__, subject, seen, depth + 1)
+        elif name in vars(holder) and hasattr(type(value), "__get__") and not isinstance(value, CONSTANTS):
+            if type(value).__name__ != "member_descriptor":
+                reach.reason = reach.reason or f"reads {name}, which its class computes"
+
+
+def _is_theirs(module: ModuleType) -> bool:
+    """Whether a module is no part of Python or of an installed package."""
+    file = getattr(module, "__file__", None)
+    if module.__name__ == "__main__":
+        return True
+    folders = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return bool(file) and module.__name__ not in sys.stdlib_module_names and not file.startswith(tuple(folders))
