@@ -25,6 +25,10 @@ class Plan:
     ) -> None: ...
     def __call__(self, *args: Any) -> Any: ...
 
+class Kind:
+    plan: Plan | None
+    calls: int
+
 class Gate:
     names: tuple[str, ...] | None
     is_open: bool
@@ -44,9 +48,9 @@ class Gate:
         args: tuple[Any, ...],
         plan: Plan | None,
         watched: tuple[tuple[dict[str, Any], str, Any], ...] = (),
-        floats_are_free: bool = False,
+        others: tuple[Any, ...] | None = None,
         kept: Any = None,
-    ) -> None: ...
+    ) -> Kind: ...
     @property
     def plans(self) -> list[Plan | None]: ...
 

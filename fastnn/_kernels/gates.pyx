@@ -31,12 +31,9 @@ cdef extern from *:
 cdef enum:
     LIMIT = 512  # words
     DEEPEST = 4
-    KINDS = 24  # of one function; after these its own body serves
-    FLOAT_VALUE = 1  # a word that a kind may leave open
 
 cdef struct Words:
     uint64_t words[LIMIT]
-    char marks[LIMIT]
     const void* arrays[LIMIT]
     Py_ssize_t n
     Py_ssize_t n_arrays
@@ -53,10 +50,10 @@ cdef object MISSING = object()
 cdef set trying = set()
 
 
-cdef inline int put(Words* w, uint64_t word, char mark) except -1:
+cdef inline int put(Words* w, uint64_t word) except -1:
     if w.n >= LIMIT:
         raise OverflowError
-    w.words[w.n], w.marks[w.n] = word, mark
+    w.words[w.n] = word
     w.n += 1
     return 0
 
@@ -75,12 +72,12 @@ cdef int put_array(Words* w, cnp.ndarray a) except -1:
     for i in range(min(ndim, 8)):
         if cnp.PyArray_DIM(a, i) == 1:
             word |= 1 << i
-    put(w, word, 0)
+    put(w, word)
     for i in range(min(w.n_arrays, 32)):
         if w.arrays[i] == <const void*> a:
             same = i + 1
             break
-    put(w, same, 0)
+    put(w, same)
     w.arrays[w.n_arrays] = <const void*> a
     w.n_arrays += 1
     return 0
@@ -89,28 +86,28 @@ cdef int put_array(Words* w, cnp.ndarray a) except -1:
 cdef int put_object(Words* w, object o, int depth) except -1:
     cdef type kind = type(o)
     if o is None:
-        put(w, NONE, 0)
+        put(w, NONE)
     elif PyArray_CheckExact(o):
         put_array(w, o)
     elif kind is float or isinstance(o, np_inexact):
-        put(w, <uint64_t> <size_t> <PyObject*> kind, 0)
-        put(w, <uint64_t> PyObject_Hash(o), FLOAT_VALUE)
+        put(w, <uint64_t> <size_t> <PyObject*> kind)
+        put(w, <uint64_t> PyObject_Hash(o))
     elif kind is int or kind is bool or kind is str or isinstance(o, np_generic):
-        put(w, <uint64_t> <size_t> <PyObject*> kind, 0)
-        put(w, <uint64_t> PyObject_Hash(o), 0)
+        put(w, <uint64_t> <size_t> <PyObject*> kind)
+        put(w, <uint64_t> PyObject_Hash(o))
     elif (kind is tuple or kind is list) and depth < DEEPEST:
-        put(w, SEQUENCE | <uint64_t> (kind is list) << 8 | <uint64_t> len(o) << 16, 0)
+        put(w, SEQUENCE | <uint64_t> (kind is list) << 8 | <uint64_t> len(o) << 16)
         for each in o:
             put_object(w, each, depth + 1)
     elif kind is dict and depth < DEEPEST:
-        put(w, DICT | <uint64_t> len(o) << 16, 0)
+        put(w, DICT | <uint64_t> len(o) << 16)
         for key, value in (<dict> o).items():
-            put(w, <uint64_t> PyObject_Hash(key), 0)
+            put(w, <uint64_t> PyObject_Hash(key))
             put_object(w, value, depth + 1)
     elif isinstance(o, standing):
-        put(w, <uint64_t> <size_t> <PyObject*> o, 0)
+        put(w, <uint64_t> <size_t> <PyObject*> o)
     else:
-        put(w, <uint64_t> <size_t> <PyObject*> kind, 0)
+        put(w, <uint64_t> <size_t> <PyObject*> kind)
     return 0
 
 
@@ -276,13 +273,23 @@ cdef class Plan:
 
 
 cdef class Kind:
-    """A kind of call that was tried: its words, what else must still be as it was, and the plan; None for theirs."""
+    """
+    A kind of call that was tried: its words and what else must still be as it was.
+
+    Attributes
+    ----------
+    plan : Plan
+        What serves it; None for theirs.
+    calls : int
+        How many calls of this kind have come since.
+    """
     cdef bytes words
     cdef bytes open
     cdef Py_ssize_t n
     cdef tuple watched
     cdef object kept
     cdef readonly Plan plan
+    cdef readonly Py_ssize_t calls
 
     cdef bint fits(self, Words* w) except -1:
         cdef Py_ssize_t i
@@ -342,11 +349,11 @@ cdef class Gate:
         if self.names is not None and args:
             first = 1
             kind = type(args[0])
-            put(w, <uint64_t> <size_t> <PyObject*> kind, 0)
+            put(w, <uint64_t> <size_t> <PyObject*> kind)
             for name in self.names:
                 value = getattr(args[0], name, MISSING)
                 if value is MISSING:
-                    put(w, ABSENT, 0)
+                    put(w, ABSENT)
                 else:
                     put_object(w, value, 0)
         for i in range(first, len(args)):
@@ -365,6 +372,7 @@ cdef class Gate:
             self.describe(&w, args)
             for kind in self.kinds:
                 if kind.fits(&w):
+                    kind.calls += 1
                     return ... if kind.plan is None else kind.plan.run(args)
         except (OverflowError, TypeError):  # too much to tell apart, or keys without a hash
             return ...
@@ -394,17 +402,21 @@ cdef class Gate:
         self.describe(&w, args)
         return any([(<Kind> kind).fits(&w) for kind in self.kinds])
 
-    def learn(self, tuple args, Plan plan, tuple watched=(), bint floats_are_free=False, kept=None):
-        """Serve such calls by a plan from now on; by theirs if it is None."""
-        cdef Words w
+    def learn(self, tuple args, Plan plan, tuple watched=(), tuple others=None, kept=None):
+        """Serve such calls by a plan from now on, by theirs if it is None.
+
+        `others` is the same call with what may be otherwise changed; `kept` is what must not die.
+        """
+        cdef Words w, changed
         cdef Kind kind = Kind.__new__(Kind)
+        cdef Py_ssize_t i
         self.describe(&w, args)
+        self.describe(&changed, args if others is None else others)
         kind.n, kind.plan, kind.watched, kind.kept = w.n, plan, watched, kept
         kind.words = PyBytes_FromStringAndSize(<char*> w.words, w.n * sizeof(uint64_t))
-        kind.open = bytes([mark == FLOAT_VALUE and floats_are_free for mark in w.marks[:w.n]])
+        kind.open = bytes([w.words[i] != changed.words[i] for i in range(w.n)])
         self.kinds.append(kind)
-        if len(self.kinds) >= KINDS:
-            self.is_open = any([(<Kind> each).plan is not None for each in self.kinds])
+        return kind
 
     @property
     def plans(self):

@@ -110,7 +110,7 @@ class Definition:
             gate.learn(trial.before, None, kept=kept)
         else:
             self.served[found.ours] += 1
-            gate.learn(trial.before, found.plan, tuple(trial.reach.watched), found.floats_are_free, kept)
+            gate.learn(trial.before, found.plan, tuple(trial.reach.watched), found.others, kept)
 
     def _function(self, code: CodeType, trial: Trial) -> Any:
         """The body, as a function of its arguments in order."""

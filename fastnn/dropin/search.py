@@ -26,7 +26,7 @@ Theirs = Callable[..., Any]
 # Up to which size numbers are tried, one after the other; what bends does so between two of them.
 SIZES = 1.0, 20.0, 80.0, 700.0
 SEEDS = 3
-MOST = 400  # bindings of a rule
+MOST = 400  # ways to bind a rule that are tried
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,11 @@ class Run:
 
 @dataclass(frozen=True)
 class Found:
-    """A plan, what it is called, and whether floats that no operand is may be others."""
+    """A plan, what it is called, and a call of the same kind with all scalars changed that may be others."""
 
     plan: Plan
     ours: str
-    floats_are_free: bool
+    others: Args
 
 
 class Search:
@@ -135,8 +135,8 @@ class Search:
                 conditions += [(partial(_within, limit), path) for path in arrays]
         if conditions:
             plan = Plan(plan.compute, plan.operands, plan.result, plan.effects, tuple(conditions))
-        free = not self._same(rule, plan, SIZES[1], floats_of=binding.paths)
-        return Found(plan, rule.ours, free)
+        free = self._same(rule, plan, SIZES[1], floats_but=binding.paths) == ""
+        return Found(plan, rule.ours, states.copied(self.before, self.names, partial(_other, binding.paths, free)))
 
     # ------------------------------------------------------------ running both
 
@@ -197,7 +197,7 @@ class Search:
         soft: bool = False,
         zeros: bool = False,
         special: bool = False,
-        floats_of: tuple[Path, ...] | None = None,
+        floats_but: tuple[Path, ...] | None = None,
     ) -> Args:
         """The arguments with other numbers of the same kinds."""
         rng = np.random.default_rng(seed)
@@ -205,8 +205,7 @@ class Search:
 
         def change(path: Path, value: Any) -> Any:
             if not isinstance(value, np.ndarray):
-                others = floats_of is not None and path not in floats_of
-                return type(value)(value * 1.375 + 0.25) if others and isinstance(value, float | np.floating) else value
+                return value if floats_but is None or path in floats_but else _other((), True, path, value)
             if value.dtype.kind == "b":
                 return rng.random(value.shape) < 0.5
             if value.dtype.kind in "iu":
@@ -452,6 +451,15 @@ def _put(rng: np.random.Generator, x: Any, values: list[float]) -> None:
     if x.size > 2:
         places = rng.choice(x.size, min(len(values), x.size // 3), replace=False)
         x.reshape(-1)[places] = rng.permutation(values)[: len(places)]
+
+
+def _other(operands: tuple[Path, ...], free: bool, path: Path, value: Any) -> Any:
+    """A scalar that is an operand, or a float where floats are free, as another."""
+    if type(value) is int:
+        return value + 1 if path in operands else value
+    if isinstance(value, float | np.floating) and (free or path in operands):
+        return type(value)(value * 1.375 + 0.25)
+    return value
 
 
 def _rows(rng: np.random.Generator, x: Any) -> Any:

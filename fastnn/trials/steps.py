@@ -13,7 +13,6 @@ from fastnn.dropin.states import Path
 from fastnn.trials.base import Binding, Constant, Leaves, Rule, constant, floats
 
 WORDS = "sgd", "momentum", "nesterov", "nag", "adagrad", "rmsprop", "adam", "update", "optim", "step", "descent"
-MOST = 200  # ways to be tried
 
 
 def rules() -> Iterator[Rule]:
@@ -44,15 +43,12 @@ class StepRule(Rule):
         values: list[Any] = [path for path, leaf in leaves.items() if constant(leaf)]
         values += [Constant(value) for value in constants]
         counters: list[Any] = [path for path, leaf in leaves.items() if type(leaf) is int] if self.ours == "adam" else [None]
-        ways = product(
-            permutations(bundles, 2 + self.kept), permutations(_in_order(values, self.numbers), len(self.numbers)), counters
-        )
-        tried = 0
-        for chosen, numbers, counter in ways:
-            rows = _beside([bundles[name] for name in chosen], leaves)
-            if rows and tried < MOST:
-                tried += 1
-                yield self._binding(rows, numbers, counter)
+        orders = sorted(permutations(bundles, 2 + self.kept), key=_unusual)
+        for numbers in permutations(_in_order(values, self.numbers), len(self.numbers)):
+            for counter, chosen in product(counters, orders):
+                rows = _beside([bundles[name] for name in chosen], leaves)
+                if rows:
+                    yield self._binding(rows, numbers, counter)
 
     def _binding(self, rows: list[tuple[Path, ...]], numbers: tuple[Any, ...], counter: Path | None) -> Binding:
         arrays = [path for row in rows for path in row]
@@ -95,6 +91,12 @@ def _bundles(leaves: Leaves) -> dict[Path, dict[Any, Path]]:
     return found
 
 
+def _unusual(chosen: tuple[Path, ...]) -> int:
+    """How unlike a call ``update(params, grads)`` of an object that keeps the rest, or ``step(p, dp, state)``."""
+    p, *kept, dp = chosen
+    return sum([str(p) > str(dp), len(p) > len(dp), *(len(each) == 1 for each in kept)])
+
+
 def _beside(bundles: list[dict[Any, Path]], leaves: Leaves) -> list[tuple[Path, ...]]:
     """The rows (p, *kept, dp), if all have what the first has, under its keys or those of its gradient."""
     rows = []
@@ -110,13 +112,11 @@ def _beside(bundles: list[dict[Any, Path]], leaves: Leaves) -> list[tuple[Path, 
 
 
 def _in_order(values: list[Any], numbers: tuple[str, ...]) -> list[Any]:
-    """Those with the names of the numbers first."""
+    """Those with the names of the numbers first, in their order."""
 
-    def unlike(value: Any) -> bool:
-        step = value[-1] if isinstance(value, tuple) else None
-        name = step if isinstance(step, str) else step[0] if step else None
-        return name not in (*numbers, "learning_rate")
+    def place(value: Any) -> int:
+        step = value[-1] if isinstance(value, tuple) else ""
+        name = step if isinstance(step, str) else str(step[0])
+        return numbers.index(name) if name in numbers else len(numbers)
 
-    return sorted(values, key=unlike)
-
-
+    return sorted(values, key=place)
