@@ -37,6 +37,7 @@ cdef struct Words:
     const void* arrays[LIMIT]
     Py_ssize_t n
     Py_ssize_t n_arrays
+    bint by_shape
 
 # Absent, None, an array, and containers; a type's address is never so small.
 cdef enum:
@@ -78,6 +79,9 @@ cdef int put_array(Words* w, cnp.ndarray a) except -1:
             same = i + 1
             break
     put(w, same)
+    if w.by_shape:
+        for i in range(ndim):
+            put(w, cnp.PyArray_DIM(a, i))
     w.arrays[w.n_arrays] = <const void*> a
     w.n_arrays += 1
     return 0
@@ -327,6 +331,8 @@ cdef class Gate:
     ----------
     names : tuple of str, or None
         The attributes of the first argument that the body may read; None where it has none.
+    by_shape : bool
+        Whether calls with arrays of other shapes are of another kind.
     is_open : bool
         Whether calls are looked at.
     """
@@ -336,6 +342,7 @@ cdef class Gate:
     cdef dict pending
     cdef readonly tuple names
     cdef public bint is_open
+    cdef readonly bint by_shape
     cdef readonly object code
 
     def __init__(self, code, begin, end):
@@ -346,6 +353,7 @@ cdef class Gate:
         cdef Py_ssize_t i, first = 0
         cdef object kind
         w.n = w.n_arrays = 0
+        w.by_shape = self.by_shape
         if self.names is not None and args:
             first = 1
             kind = type(args[0])
@@ -391,10 +399,10 @@ cdef class Gate:
             self.end(self, trial, result)
         return result
 
-    def look_at(self, tuple names):
-        """Tell calls apart by these attributes of the first argument, too."""
-        if names != self.names:
-            self.names, self.kinds = names, []
+    def look_at(self, names, bint by_shape):
+        """Tell calls apart by these attributes of the first argument, too, and by all shapes."""
+        if names != self.names or by_shape != self.by_shape:
+            self.names, self.by_shape, self.kinds = names, by_shape, []
 
     def is_known(self, *args):
         """Whether such a call was tried before."""

@@ -38,10 +38,17 @@ class Finding:
     ours: tuple[str, ...]
     reasons: tuple[str, ...]
 
+    @classmethod
+    def of(cls, definition: Definition) -> Finding:
+        called = [outcome for outcome in definition.kinds if outcome.kind.calls or len(definition.kinds) == 1]
+        ours = dict.fromkeys(outcome.ours for outcome in called if outcome.ours)
+        reasons = dict.fromkeys(outcome.reason for outcome in called if outcome.reason)
+        return cls(str(definition), tuple(ours), (*reasons, *filter(None, [definition.closed])))
+
     def __str__(self) -> str:
         if not self.ours:
             return f"{self.where}: {'; '.join(self.reasons) or 'was not called'}"
-        also = f", but for calls where it {'; '.join(self.reasons)}" if self.reasons else ""
+        also = f", but not where it {'; '.join(self.reasons)}" if self.reasons else ""
         return f"{self.where}: {' or '.join(self.ours)}{also}"
 
 
@@ -71,7 +78,7 @@ class Replacer:
 
     @property
     def findings(self) -> list[Finding]:
-        return [Finding(str(d), tuple(d.served), tuple(d.left)) for d in self.definitions]
+        return [Finding.of(definition) for definition in self.definitions]
 
 
 class Patch:

@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 from dataclasses import dataclass, field
+from time import perf_counter
 from types import CellType, CodeType, FrameType, FunctionType
 from typing import Any
 
 import numpy as np
 
 from fastnn import trials
-from fastnn._kernels.gates import Gate
+from fastnn._kernels.gates import Gate, Kind
 from fastnn.dropin import reach, states
 from fastnn.dropin.reach import Reach
 from fastnn.dropin.search import Args, Search
 
 MOST_BYTES = 1 << 26  # of arguments that are copied to be tried
 MOST_KINDS = 24
+LONGEST = 0.25  # seconds of a call that is run some thirty times to be tried
 
 
 @dataclass
 class Trial:
-    """A call on its way: copies of its arguments, the arguments, the module's names, and the generators' states."""
+    """A call on its way: its arguments as they were, its arguments, and where the generators and the clock stood."""
 
     before: Args
     args: Args
     names: dict[str, Any]
     drawn: Any
     reach: Reach
+    start: float
+
+
+@dataclass
+class Outcome:
+    """What came of a kind: the op that serves it, or the reason why none does."""
+
+    ours: str
+    reason: str
+    kind: Kind
 
 
 @dataclass
@@ -39,17 +50,16 @@ class Definition:
     Attributes
     ----------
     module, of_class, name : str
-    served : Counter
-        What serves it, and how many kinds of calls.
-    left : Counter
-        Why its own body serves others, and how many kinds.
+    kinds : list of Outcome
+    closed : str
+        Why none of its calls is looked at; empty if they are.
     """
 
     module: str
     of_class: str
     name: str
-    served: Counter[str] = field(default_factory=Counter)
-    left: Counter[str] = field(default_factory=Counter)
+    kinds: list[Outcome] = field(default_factory=list)
+    closed: str = ""
 
     def __str__(self) -> str:
         return ".".join(filter(None, (self.module, self.of_class, self.name)))
@@ -74,43 +84,47 @@ class Definition:
 
     def _begun(self, gate: Gate, frame: FrameType, args: Args) -> Trial | None:
         if len(gate.plans) >= MOST_KINDS:
-            self.left["is called in too many ways"] = 1
             return None
         subject = args[0] if args and self._is_mine(args[0]) else None
         found = reach.of(gate.code, frame.f_globals, subject)
         if found.reason:
             self._close(gate, found.reason)
             return None
-        if subject is not None:
-            gate.look_at(tuple(sorted({*(gate.names or ()), *found.names})))
-        leaves = [*states.walk(args, gate.names)]
-        if sum(a.nbytes for _, a in leaves if isinstance(a, np.ndarray)) > MOST_BYTES:
-            self.left["too large to be tried"] = 1
-            return None
-        others = {type(leaf).__name__ for _, leaf in leaves if not isinstance(leaf, (*states.SCALARS, np.ndarray))}
+        names = None if subject is None else tuple(sorted({*(gate.names or ()), *found.names}))
+        gate.look_at(names, gate.by_shape or found.by_shape)
+        leaves = [leaf for _, leaf in states.walk(args, names)]
+        others = {type(leaf).__name__ for leaf in leaves if not states.is_plain(leaf)}
         try:
             if others:
                 raise states.Unlike(f"is given a {min(others)}")
-            return Trial(states.copied(args, gate.names), args, frame.f_globals, _drawn(), found)
+            if sum(leaf.nbytes for leaf in leaves if isinstance(leaf, np.ndarray)) > MOST_BYTES:
+                return None  # a smaller one of this kind may come
+            return Trial(states.copied(args, names), args, frame.f_globals, _drawn(), found, perf_counter())
         except states.Unlike as error:
-            self.left[str(error)] += 1
-            gate.learn(args, None, kept=[type(leaf) for _, leaf in leaves])
+            self._leave(gate, args, str(error))
             return None
 
     def _learn(self, gate: Gate, trial: Trial, result: Any) -> None:
         if _drawn() != trial.drawn:
             self._close(gate, "draws random numbers")
             return
+        if perf_counter() - trial.start > LONGEST:
+            self._close(gate, "takes too long to be tried")
+            return
         theirs = self._function(gate.code, trial)
         search = Search(theirs, gate.names, trial.before, (result, trial.args), trial.reach.floats)
         found = search.plan(trials.of(self.of_class, self.name))
-        kept = [type(leaf) for _, leaf in states.walk(trial.before, gate.names)]
         if found is None:
-            self.left[search.reason] += 1
-            gate.learn(trial.before, None, kept=kept)
+            self._leave(gate, trial.before, search.reason)
         else:
-            self.served[found.ours] += 1
-            gate.learn(trial.before, found.plan, tuple(trial.reach.watched), found.others, kept)
+            watched = tuple(trial.reach.watched)
+            kind = gate.learn(trial.before, found.plan, watched, found.others, _types(trial.before, gate))
+            self.kinds.append(Outcome(found.ours, "", kind))
+
+    def _leave(self, gate: Gate, args: Args, reason: str) -> None:
+        """Let theirs serve this kind, whatever its numbers are."""
+        others = states.copied(args, gate.names, _other) if states.can_be_copied(args, gate.names) else args
+        self.kinds.append(Outcome("", reason, gate.learn(args, None, (), others, _types(args, gate))))
 
     def _function(self, code: CodeType, trial: Trial) -> Any:
         """The body, as a function of its arguments in order."""
@@ -129,8 +143,17 @@ class Definition:
         return bool(self.of_class) and any(c.__name__ == self.of_class for c in type(first).__mro__)
 
     def _close(self, gate: Gate, reason: str) -> None:
-        gate.is_open = False
-        self.left[reason] += 1
+        gate.is_open, self.closed = False, reason
+
+
+def _other(path: states.Path, value: Any) -> Any:
+    return value + 1 if isinstance(value, int | float | np.floating) and not isinstance(value, bool) else value
+
+
+def _types(args: Args, gate: Gate) -> list[Any]:
+    """What a kind knows by its address."""
+    first = [type(args[0])] if args else []
+    return [*first, *(leaf if isinstance(leaf, type) else type(leaf) for _, leaf in states.walk(args, gate.names))]
 
 
 def _drawn() -> Any:

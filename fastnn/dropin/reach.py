@@ -30,6 +30,8 @@ HARMLESS = {
 }  # fmt: skip
 NUMERIC = {"cmath", "math", "numpy", "scipy"}
 CONSTANTS = bool, int, float, complex, str, bytes, type(None), type(Ellipsis), np.generic, np.dtype, np.ufunc
+ACCESS = "__getattribute__", "__getattr__", "__setattr__", "__delattr__"
+SIZES = {"shape", "size", "ndim", "nbytes", "strides"}
 DEEPEST = 6
 
 
@@ -46,6 +48,8 @@ class Reach:
         Names of modules and classes that it reads, and what they stand for.
     floats : list of float
         The floats among its constants and among what is watched.
+    by_shape : bool
+        Whether shapes may decide what it does, or whether it raises.
     reason : str
         Why it cannot be replaced, if so.
     """
@@ -53,14 +57,21 @@ class Reach:
     names: set[str] = field(default_factory=set)
     watched: list[tuple[dict[str, Any], str, Any]] = field(default_factory=list)
     floats: list[float] = field(default_factory=list)
+    by_shape: bool = False
     reason: str = ""
 
 
 def of(code: CodeType, names: dict[str, Any], subject: Any = None) -> Reach:
     """The reach of a function with this code in a module with these names; `subject` is its `self`, if it has one."""
     reach = Reach()
+    if subject is not None and any(not _is_plain(type(subject), name) for name in ACCESS):
+        reach.reason = f"is of the class {type(subject).__name__}, which has an access to attributes of its own"
     _add(reach, plain(code), names, subject, set(), 0)
     return reach
+
+
+def _is_plain(owner: type, name: str) -> bool:
+    return getattr(owner, name, None) is getattr(object, name, None)
 
 
 def _add(reach: Reach, code: CodeType, names: dict[str, Any], subject: Any, seen: set[CodeType], depth: int) -> None:
@@ -79,6 +90,9 @@ def _add(reach: Reach, code: CodeType, names: dict[str, Any], subject: Any, seen
     for each in _codes(code):
         reach.floats += [c for c in each.co_consts if isinstance(c, float)]
         reach.reason = reach.reason or _scan(each, own, read, attributes, of_self)
+        names_of = {i.opname for i in dis.get_instructions(each)}
+        decides = "COMPARE_OP" in names_of and (attributes & SIZES or "len" in read)
+        reach.by_shape |= bool(decides or names_of & {"RAISE_VARARGS", "LOAD_ASSERTION_ERROR"})
     for name in sorted(read):
         if reach.reason:
             return

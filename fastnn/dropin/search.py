@@ -43,12 +43,15 @@ class Run:
     result
     args : tuple
         Those it ran on, after it.
+    warned : set of str
+        Of what NumPy would have warned.
     """
 
     given: Args
     things: list[tuple[Path, Any]]
     result: Any
     args: Args
+    warned: set[str]
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ class Search:
         plan = self._explained(rule, binding, run)
         if plan is None:
             return None
-        reason = self._unlike(rule, plan, states.copied(self.before, self.names), self.after)
+        reason = self._unlike(rule, plan, states.copied(self.before, self.names), *self.after)
         if reason:
             self.reason = f"is not {rule.ours}: {reason}"
             return None
@@ -145,18 +148,21 @@ class Search:
         try:
             args = states.copied(given, self.names)
             things = [*_things(args, self.names)]
-            with closed(), undisturbed():
-                return Run(given, things, self.theirs(*args), args)
+            with closed(), undisturbed() as warned:
+                return Run(given, things, self.theirs(*args), args, warned)
         except Exception as error:
             return f"could not be tried: {type(error).__name__}: {error}"
 
-    def _unlike(self, rule: Rule, plan: Plan, args: Args, theirs: tuple[Any, Args], signs: bool = True) -> str:
+    def _unlike(
+        self, rule: Rule, plan: Plan, args: Args, result: Any, after: Args, signs: bool = True, warned: Any = None
+    ) -> str:
         """How what the plan makes of the arguments is unlike what theirs has made."""
-        with undisturbed():
-            result = plan(*args)
-            if result is ...:
-                return "fastnn's does not take it"
-            return states.differ(theirs, (result, args), self.names, summed=rule.summed, signs=signs)
+        with undisturbed() as warned_of:
+            ours = plan(*args)
+        if ours is ...:
+            return "fastnn's does not take it"
+        reason = states.differ((result, after), (ours, args), self.names, summed=rule.summed, signs=signs)
+        return reason or (f"warns of {min(warned - warned_of)}" if warned and warned - warned_of else "")
 
     def _same(self, rule: Rule, plan: Plan, size: float, **how: Any) -> str:
         for seed in range(1, SEEDS):
@@ -165,7 +171,7 @@ class Search:
             if isinstance(run, str):
                 return run
             exact = not how.get("zeros") and not how.get("special")
-            reason = self._unlike(rule, plan, given, (run.result, run.args), signs=exact)
+            reason = self._unlike(rule, plan, given, run.result, run.args, exact, run.warned)
             if reason:
                 return reason
         return ""
@@ -413,12 +419,13 @@ def _equal(a: Any, b: Any) -> bool:
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
-    """Theirs may warn, and may draw from the global generators."""
+def undisturbed() -> Iterator[set[str]]:
+    """Without a trace in the global generators; gives what NumPy would have warned of."""
     of_numpy, of_python = np.random.get_state(), random.getstate()  # noqa: NPY002, theirs is what is kept
+    warned = set[str]()
     try:
-        with np.errstate(all="ignore"):
-            yield
+        with np.errstate(all="call", under="ignore", call=lambda kind, flag: warned.add(kind)):
+            yield warned
     finally:
         np.random.set_state(of_numpy)  # noqa: NPY002
         random.setstate(of_python)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -41,10 +40,9 @@ def _leaves(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
         yield path, value
 
 
-def told(path: Path, parameters: tuple[str, ...]) -> str:
-    """A path as Python writes it."""
-    steps = [f".{step}" if isinstance(step, str) else f"[{step[0]!r}]" for step in path[1:]]
-    return "".join([parameters[path[0]], *steps])
+def is_plain(leaf: Any) -> bool:
+    """Whether a leaf can be copied and told of completely."""
+    return type(leaf) is np.ndarray or isinstance(leaf, SCALARS)
 
 
 class Copier:
@@ -117,6 +115,14 @@ class Copier:
 
 def _is_of_class(it: Any, name: str, value: Any) -> bool:
     return any(name in vars(c) and not hasattr(vars(c)[name], "__get__") for c in type(it).__mro__)
+
+
+def can_be_copied(args: tuple[Any, ...], names: Names) -> bool:
+    try:
+        copied(args, names)
+    except Unlike:
+        return False
+    return True
 
 
 def copied(args: tuple[Any, ...], names: Names, change: Callable[[Path, Any], Any] | None = None) -> tuple[Any, ...]:
@@ -264,4 +270,4 @@ def overlap(a: Any, b: Any) -> bool:
     return isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and bool(np.may_share_memory(a, b))
 
 
-__all__ = ["CLOSE", "Copier", "Names", "Path", "Unlike", "copied", "copy", "differ", "overlap", "told", "walk"]
+__all__ = ["CLOSE", "Copier", "Names", "Path", "Unlike", "can_be_copied", "copied", "differ", "is_plain", "overlap", "walk"]
