@@ -86,11 +86,9 @@ class Search:
 
     def plan(self, rules: Sequence[Rule]) -> Found | None:
         """The first plan that holds; None leaves its reason in `reason`."""
-        for unit in (False, True):
-            of_kind = [rule for rule in rules if rule.unit == unit]
-            if not of_kind:
-                continue
-            given = self._filled(0, SIZES[1], unit)
+        for domain in dict.fromkeys(rule.domain for rule in rules):
+            of_kind = [rule for rule in rules if rule.domain == domain]
+            given = self._filled(0, SIZES[1], domain)
             run = self._run(given)
             if isinstance(run, str):
                 self.reason = run
@@ -129,12 +127,13 @@ class Search:
             if not conditions:
                 self.reason = f"is not {rule.ours} of all targets"
                 return None
-        if rule.bends or rule.unit:
+        if rule.bends or rule.domain == "unit":
             limit = self._limit(rule, plan)
             if limit is None:
                 return None
             if limit != np.inf:
-                arrays = [p for p in binding.paths if _is_float_array(_at(self.before, p))]
+                known = {path for _, path in conditions}
+                arrays = [p for p in binding.paths if _is_float_array(_at(self.before, p)) and p not in known]
                 conditions += [(partial(_within, limit), path) for path in arrays]
         if conditions:
             plan = Plan(plan.compute, plan.operands, plan.result, plan.effects, tuple(conditions))
@@ -166,12 +165,14 @@ class Search:
 
     def _same(self, rule: Rule, plan: Plan, size: float, **how: Any) -> str:
         for seed in range(1, SEEDS):
-            given = self._filled(seed, size, rule.unit, **how)
+            given = self._filled(seed, size, rule.domain, **how)
             run = self._run(given)
             if isinstance(run, str):
                 return run
             exact = not how.get("zeros") and not how.get("special")
-            reason = self._unlike(rule, plan, given, run.result, run.args, exact, run.warned)
+            # Of numbers that are none NumPy warns as its loops come upon them.
+            warned = None if how.get("special") else run.warned
+            reason = self._unlike(rule, plan, given, run.result, run.args, exact, warned)
             if reason:
                 return reason
         return ""
@@ -183,7 +184,7 @@ class Search:
             self.reason = f"is not {rule.ours}: {reason}"
             return None
         limit = SIZES[1]
-        if not rule.unit:
+        if rule.domain != "unit":
             for size in SIZES[2:]:
                 reason = self._same(rule, plan, size)
                 if reason:
@@ -198,7 +199,7 @@ class Search:
         self,
         seed: int,
         size: float,
-        unit: bool,
+        domain: str,
         *,
         soft: bool = False,
         zeros: bool = False,
@@ -208,6 +209,8 @@ class Search:
         """The arguments with other numbers of the same kinds."""
         rng = np.random.default_rng(seed)
         of_self = self.names is not None
+        arrays = [path for path, leaf in states.walk(self.before, self.names) if _is_float_array(leaf)]
+        first = next((path for path in arrays if path[0] == of_self), None)
 
         def change(path: Path, value: Any) -> Any:
             if not isinstance(value, np.ndarray):
@@ -223,6 +226,7 @@ class Search:
             if _is_one_hot(value) and not soft:
                 return _rows(rng, value)
             positive = of_self and path[0] == 0
+            unit = domain == "unit" or (domain == "kept" and path != first)
             return _numbers(rng, value, size, unit, positive, zeros, special)
 
         return states.copied(self.before, self.names, change)

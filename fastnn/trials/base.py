@@ -64,8 +64,9 @@ class Rule:
         Whether numbers are sums, so that they are close relative to the largest.
     bends : bool, optional
         Whether large numbers and those that are none are a matter of the formula.
-    unit : bool, optional
-        Whether its arrays hold probabilities.
+    domain : {"any", "kept", "unit"}, optional
+        Where its numbers lie: anywhere; from 0 to 1 in all arrays but the first that is given, since they are outputs of
+        an activation; or from 0 to 1 in all arrays.
     """
 
     ours: str
@@ -75,7 +76,7 @@ class Rule:
     into: Callable[..., Any] | None = None
     summed: bool = False
     bends: bool = False
-    unit: bool = False
+    domain: str = "any"
 
     def bindings(self, leaves: Leaves, constants: list[float]) -> Iterator[Binding]:
         """Every way to find the operands."""

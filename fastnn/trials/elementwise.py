@@ -31,7 +31,7 @@ def _of_layer(layer: Any) -> Iterator[Rule]:
     yield Rule(name, words, (floats,), op, partial(_into, op), bends=True)
     into = partial(_into, backward)
     if layer.op == name:
-        yield Rule(f"{name}_backward", words, (floats, floats), backward, into, bends=True)
+        yield Rule(f"{name}_backward", words, (floats, floats), backward, into, bends=True, domain="kept")
         return
     yield Rule(name, words, (floats,), forward, bends=True)
     yield Rule(name, words, (floats,), partial(_with_positive, forward), bends=True)
