@@ -14,8 +14,22 @@ WORDS = "affine", "linear", "dense", "fullyconnected"
 def rules() -> Iterator[Rule]:
     for forward in (ops.affine, _flat):
         yield Rule("affine", WORDS, (rows, matrix, vector), forward, summed=True)
-    for backward in (ops.affine_backward, _flat_backward, _of_rows_backward):
+    yield Rule("affine", WORDS, (rows, matrix, row), _with_a_row, summed=True)
+    for backward in (ops.affine_backward, _flat_backward, _of_rows_backward, _with_a_row_backward):
         yield Rule("affine_backward", WORDS, (rows, rows, matrix), backward, summed=True)
+
+
+def row(leaf: Any) -> bool:
+    return matrix(leaf) and len(leaf) == 1
+
+
+def _with_a_row(x: Any, W: Any, b: Any) -> Any:
+    return ops.affine(x, W, b[0])
+
+
+def _with_a_row_backward(dout: Any, x: Any, W: Any) -> Any:
+    dx, dW, db = ops.affine_backward(dout, x, W)
+    return dx, dW, db.reshape(1, -1)
 
 
 def _flat(x: Any, W: Any, b: Any) -> Any:

@@ -32,6 +32,9 @@ def _of_layer(layer: Any) -> Iterator[Rule]:
     into = partial(_into, backward)
     if layer.op == name:
         yield Rule(f"{name}_backward", words, (floats, floats), backward, into, bends=True, domain="kept")
+        if layer.elementwise:
+            of_input = partial(_of_input, op, backward)
+            yield Rule(f"{name}_backward", words, (floats, floats), of_input, bends=True)
         return
     yield Rule(name, words, (floats,), forward, bends=True)
     yield Rule(name, words, (floats,), partial(_with_positive, forward), bends=True)
@@ -44,6 +47,11 @@ def _of_layer(layer: Any) -> Iterator[Rule]:
 
 def _into(op: Any, x: Any, *operands: Any) -> Any:
     return op(x, *operands, out=x)
+
+
+def _of_input(op: Any, backward: Any, dout: Any, x: Any) -> Any:
+    y = op(x)
+    return backward(dout, y, out=y)
 
 
 def _with_positive(forward: Any, x: Any) -> Any:

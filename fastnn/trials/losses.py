@@ -27,17 +27,17 @@ def rules() -> Iterator[Rule]:
     yield Rule("sigmoid_cross_entropy_backward", binary, (floats, targets), ops.sigmoid_cross_entropy_backward, summed=True)
     for name, scale in SCALES.items():
         yield Rule(name, SQUARED, (floats, floats), _scaled(scale), summed=True)
-    yield Rule("mean_squared_error_backward", SQUARED, (floats, floats), ops.mean_squared_error_backward, summed=True)
+        yield Rule(f"the gradient of {name}", SQUARED, (floats, floats), _scaled_gradient(scale), summed=True)
 
 
 # What is called so, in halves of the mean of the squares.
 SCALES: dict[str, Callable[[Any], float]] = {
     "mean_squared_error": lambda y: 1,
     "sum_squared_error": lambda y: y.size,
-    "the mean of squares, 2 mean_squared_error": lambda y: 2,
-    "the sum of squares, 2 sum_squared_error": lambda y: 2 * y.size,
-    "half the squares of a row, on average": lambda y: y.size / len(y),
-    "the squares of a row, on average": lambda y: 2 * y.size / len(y),
+    "2 mean_squared_error": lambda y: 2,
+    "2 sum_squared_error": lambda y: 2 * y.size,
+    "sum_squared_error / N": lambda y: y.size / len(y),
+    "2 sum_squared_error / N": lambda y: 2 * y.size / len(y),
 }
 
 
@@ -46,6 +46,13 @@ def _scaled(scale: Callable[[Any], float]) -> Callable[[Any, Any], Any]:
         return ops.mean_squared_error(y, t) * y.dtype.type(scale(y))
 
     return error
+
+
+def _scaled_gradient(scale: Callable[[Any], float]) -> Callable[[Any, Any], Any]:
+    def gradient(y: Any, t: Any) -> Any:
+        return ops.mean_squared_error_backward(y, t, scale(y))
+
+    return gradient
 
 
 def _cross_entropy(y: Any, t: Any, eps: Any) -> Any:

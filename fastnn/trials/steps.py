@@ -116,7 +116,7 @@ def _in_order(values: list[Any], numbers: tuple[str, ...]) -> list[Any]:
 
     def place(value: Any) -> int:
         step = value[-1] if isinstance(value, tuple) else ""
-        name = step if isinstance(step, str) else str(step[0])
+        name = step[0] if isinstance(step, tuple) else step
         return numbers.index(name) if name in numbers else len(numbers)
 
     return sorted(values, key=place)
