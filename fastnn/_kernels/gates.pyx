@@ -265,15 +265,27 @@ cdef class Plan:
         except Exception:
             return ...  # theirs says what is wrong
         result = self.result.make(args, outs)
-        if self.sources:
+        n = len(self.sources)
+        if n == 1:
+            self.settle(0, args, (<Source> self.sources[0]).make(args, outs))
+        elif n:
             # All before the first is put in its place.
             made = [(<Source> source).make(args, outs) for source in self.sources]
-            for i in range(len(made)):
-                if (<Source> self.sources[i]).written:
-                    np.copyto((<Place> self.targets[i]).get(args), made[i])
-                else:
-                    (<Place> self.targets[i]).put(args, made[i])
+            for i in range(n):
+                self.settle(i, args, made[i])
         return result
+
+    cdef int settle(self, Py_ssize_t i, tuple args, object value) except -1:
+        """Put what a source made into its place."""
+        cdef Place target = self.targets[i]
+        if (<Source> self.sources[i]).written:
+            copyto(target.get(args), value)
+        else:
+            target.put(args, value)
+        return 0
+
+
+cdef object copyto = np.copyto
 
 
 cdef class Kind:
