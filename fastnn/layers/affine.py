@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fastnn import ops
 from fastnn._kernels.products import as_factor
@@ -67,7 +66,7 @@ class Affine(Layer):
     def __init__(self, W: Array, b: Array) -> None:
         super().__init__(W, b)
 
-    def forward(self, x: npt.ArrayLike, train_flg: bool = True) -> Array:
+    def forward(self, x: np.typing.ArrayLike, train_flg: bool = True) -> Array:
         """
         ``y = x W + b``.
 
@@ -88,7 +87,7 @@ class Affine(Layer):
             self.x, self._x, self._factor = x, x, factor
         return y
 
-    def backward(self, dout: npt.ArrayLike) -> Array:
+    def backward(self, dout: np.typing.ArrayLike) -> Array:
         """
         ``dx = dout W^T``, ``dW = x^T dout``, ``db = sum over the batch of dout``.
 
