@@ -147,6 +147,11 @@ def test_ops_are_reached_by_one_door():
         assert not families & set(python_imports(path)), path
 
 
+def test_layers_name_no_implementation():
+    for path in (PACKAGE / "layers").glob("*.py"):
+        assert not [m for m in python_imports(path) if m.startswith(("fastnn._kernels", "fastnn.reference"))], path
+
+
 def installed_from_a_wheel():
     return not any("__editable__" in str(f) for f in importlib.metadata.files("fastnn-kernels"))
 

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from fastnn import ops
-from fastnn._kernels.products import as_factor
 from fastnn.arguments import Array
 from fastnn.layers.base import NO_FORWARD, Layer, Shape
 
@@ -81,7 +80,7 @@ class Affine(Layer):
         y : ndarray, shape (N, M), (M,) or (..., M)
         """
         W, b = self.params
-        factor = as_factor(x, W)  # once for forward and backward
+        factor = ops.as_factor(x, W)  # once for forward and backward
         y = ops.affine(factor, W, b)
         if train_flg and self.training:
             self.x, self._x, self._factor = x, x, factor

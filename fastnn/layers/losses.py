@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fastnn import arguments, ops
-from fastnn._kernels.targets import class_indices
 from fastnn.arguments import EPS, Array
 from fastnn.layers.base import NO_FORWARD, Layer
 
@@ -55,7 +54,7 @@ class CrossEntropyError(Layer):
 
     def forward(self, y: np.typing.ArrayLike, t: np.typing.ArrayLike, train_flg: bool = True) -> Any:
         """``L = -(1/N) sum_n log(y[n, t_n] + eps)``."""
-        labels = class_indices(y, t)
+        labels = ops.class_indices(y, t)
         loss = ops.cross_entropy_error(y, labels, eps=self.eps)
         if train_flg and self.training:
             self.y, self.t, self._labels = y, t, (y, t, labels)
@@ -134,7 +133,7 @@ class SoftmaxWithLoss(_WithLoss):
     def forward(self, x: np.typing.ArrayLike, t: np.typing.ArrayLike, train_flg: bool = True) -> Any:
         """``L = cross_entropy_error(y, t)`` with ``y = softmax(x)``, or ``y = x`` without `from_logits`."""
         y: Any = x
-        labels = class_indices(x, t)
+        labels = ops.class_indices(x, t)
         if self.from_logits:
             loss, y = ops.softmax_cross_entropy(x, labels, eps=self.eps)
         else:
