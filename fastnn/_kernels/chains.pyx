@@ -143,17 +143,18 @@ cdef list forward(
     cdef cnp.ndarray W, h
     cdef Py_ssize_t layer, last = len(params) // 2 - 1
     for layer in range(last):
-        W = params[2 * layer]
+        W = <cnp.ndarray> params[2 * layer]
         shape[0], shape[1] = N, columns(W)
         h = empty(2, shape, cnp.PyArray_TYPE(x)) if hidden is None else hidden[layer]
-        multiply(ops, ops.x_W, inputs[layer], W, h, N, W)
-        add(activation.add_bias, h, params[2 * layer + 1])
+        multiply(ops, ops.x_W, x, W, h, N, W)
+        add(activation.add_bias, h, <cnp.ndarray> params[2 * layer + 1])
         if activation.forward is not None:
             run_arrays(activation.forward, h, None, h)
         inputs.append(h)
-    W = params[2 * last]
-    multiply(ops, ops.x_W, inputs[last], W, y, N, W)
-    add(ops.add_bias, y, params[2 * last + 1])
+        x = h
+    W = <cnp.ndarray> params[2 * last]
+    multiply(ops, ops.x_W, x, W, y, N, W)
+    add(ops.add_bias, y, <cnp.ndarray> params[2 * last + 1])
     return inputs
 
 
@@ -175,22 +176,21 @@ cdef list backward(
     """
     cdef list grads = [None] * len(params) if out is None else list(out)
     cdef cnp.npy_intp[2] shape
-    cdef cnp.ndarray W, b, dh
-    cdef Py_ssize_t layer
+    cdef cnp.ndarray W, h, dh
+    cdef Py_ssize_t layer, i
     for layer in range(len(params) // 2 - 1, -1, -1):
-        W, b = params[2 * layer], params[2 * layer + 1]
-        if grads[2 * layer] is None:
-            grads[2 * layer] = fresh(W, cnp.PyArray_TYPE(W))
-        if grads[2 * layer + 1] is None:
-            grads[2 * layer + 1] = fresh(b, cnp.PyArray_TYPE(b))
-        multiply(ops, ops.xT_dout, inputs[layer], dout, grads[2 * layer], N, W)
-        by_columns(ops.bias_grad, dout, grads[2 * layer + 1])
+        W, h = <cnp.ndarray> params[2 * layer], <cnp.ndarray> inputs[layer]
+        for i in range(2 * layer, 2 * layer + 2):
+            if grads[i] is None:
+                grads[i] = fresh(<cnp.ndarray> params[i], cnp.PyArray_TYPE(dout))
+        multiply(ops, ops.xT_dout, h, dout, <cnp.ndarray> grads[2 * layer], N, W)
+        by_columns(ops.bias_grad, dout, <cnp.ndarray> grads[2 * layer + 1])
         if layer:
             shape[0], shape[1] = N, cnp.PyArray_DIM(W, 0)
             dh = empty(2, shape, cnp.PyArray_TYPE(W)) if hidden is None else hidden[layer - 1]
             multiply(ops, ops.dout_WT, dout, W, dh, N, W)
-            need_same(cnp.PyArray_SIZE(inputs[layer]) == cnp.PyArray_SIZE(dh))
-            run_arrays(activation.backward, dh, inputs[layer], dh)
+            need_same(cnp.PyArray_SIZE(h) == cnp.PyArray_SIZE(dh))
+            run_arrays(activation.backward, dh, h, dh)
             dout = dh
     return grads
 
