@@ -13,19 +13,18 @@ from operator import index
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fastnn._kernels.lists import are_apart as are_apart
 from fastnn._kernels.lists import can_step_in_place as can_step_in_place
 from fastnn._kernels.lists import same_objects as same_objects
 
-Array = npt.NDArray[Any]
+Array = np.ndarray[tuple[Any, ...], np.dtype[Any]]
 
 # What cross-entropy adds to a probability before it takes the logarithm: the books'.
 EPS = 1e-7
 
 
-def numeric(name: str, value: npt.ArrayLike, least_ndim: int = 0) -> Array:
+def numeric(name: str, value: np.typing.ArrayLike, least_ndim: int = 0) -> Array:
     """`value` as an array of booleans, integers or real floats."""
     try:
         array = np.asarray(value)
@@ -213,7 +212,7 @@ def binary_targets(name: str, y: Array, t: Array) -> Array:
     return array.astype(np.result_type(y, np.float16)) if classes else array
 
 
-def step(state: dict[str, npt.ArrayLike], dp: npt.ArrayLike) -> tuple[tuple[Array, ...], Array]:
+def step(state: dict[str, np.typing.ArrayLike], dp: np.typing.ArrayLike) -> tuple[tuple[Array, ...], Array]:
     """A parameter and what an optimizer keeps for it, arrays of floats of one shape and dtype; its gradient."""
     arrays = {name: numeric(name, value) for name, value in state.items()}
     gradient = numeric("dp", dp)

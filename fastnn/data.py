@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from fastnn import npz
 from fastnn.arguments import Array, numeric, whole_number
@@ -31,7 +30,9 @@ class Data(NamedTuple):
     t_test: Array
 
 
-def train_test_split(x: npt.ArrayLike, t: npt.ArrayLike, *, test: float = 0.2, seed: int | None = None) -> Data:
+def train_test_split(
+    x: np.typing.ArrayLike, t: np.typing.ArrayLike, *, test: float = 0.2, seed: int | None = None
+) -> Data:
     """
     Part samples at random.
 
@@ -67,7 +68,7 @@ def train_test_split(x: npt.ArrayLike, t: npt.ArrayLike, *, test: float = 0.2, s
     return Data(x[order[held_out:]], t[order[held_out:]], x[order[:held_out]], t[order[:held_out]])
 
 
-def one_hot(t: npt.ArrayLike, classes: int | None = None, *, dtype: npt.DTypeLike = np.float64) -> Array:
+def one_hot(t: np.typing.ArrayLike, classes: int | None = None, *, dtype: np.typing.DTypeLike = np.float64) -> Array:
     """
     Class indices as rows that hold a single 1.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fastnn import arguments, ops
 from fastnn.arguments import Array
@@ -42,7 +41,7 @@ def identity_function(x: Any) -> Any:
     return x
 
 
-def step_function(x: npt.ArrayLike) -> Array:
+def step_function(x: np.typing.ArrayLike) -> Array:
     """
     ``1 where x > 0, else 0``.
 
@@ -65,7 +64,7 @@ def step_function(x: npt.ArrayLike) -> Array:
     return np.asarray(arguments.numeric("x", x) > 0, dtype=int)[()]
 
 
-def relu_grad(x: npt.ArrayLike) -> Array:
+def relu_grad(x: np.typing.ArrayLike) -> Array:
     """
     Derivative of `relu`: ``0 where x <= 0, else 1``.
 
@@ -89,7 +88,7 @@ def relu_grad(x: npt.ArrayLike) -> Array:
     return ops.relu_backward(np.ones(x.shape, x.dtype), x <= 0)
 
 
-def sigmoid_grad(x: npt.ArrayLike) -> Array:
+def sigmoid_grad(x: np.typing.ArrayLike) -> Array:
     """
     Derivative of `sigmoid`: ``(1 - sigmoid(x)) sigmoid(x)``.
 
@@ -111,7 +110,7 @@ def sigmoid_grad(x: npt.ArrayLike) -> Array:
     return ops.sigmoid_backward(np.ones_like(y), y)
 
 
-def sum_squared_error(y: npt.ArrayLike, t: npt.ArrayLike) -> Any:
+def sum_squared_error(y: np.typing.ArrayLike, t: np.typing.ArrayLike) -> Any:
     """
     Half the sum of squared errors.
 
@@ -140,7 +139,7 @@ def sum_squared_error(y: npt.ArrayLike, t: npt.ArrayLike) -> Any:
     return ops.mean_squared_error(y, t) * np.size(y)
 
 
-def cross_entropy_error(y: npt.ArrayLike, t: npt.ArrayLike) -> Any:
+def cross_entropy_error(y: np.typing.ArrayLike, t: np.typing.ArrayLike) -> Any:
     """
     Cross-entropy of probabilities, averaged over the rows, with the books' eps of 1e-7.
 
@@ -166,7 +165,7 @@ def cross_entropy_error(y: npt.ArrayLike, t: npt.ArrayLike) -> Any:
     return ops.cross_entropy_error(y, t)
 
 
-def softmax_loss(x: npt.ArrayLike, t: npt.ArrayLike) -> Any:
+def softmax_loss(x: np.typing.ArrayLike, t: np.typing.ArrayLike) -> Any:
     """
     Cross-entropy of the softmax of logits: ``cross_entropy_error(softmax(x), t)``.
 

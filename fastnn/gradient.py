@@ -7,7 +7,6 @@ from copy import copy
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from fastnn import arguments, progress
 from fastnn.arguments import Array
@@ -97,7 +96,7 @@ class ParameterCheck(NamedTuple):
 
 
 def check_gradient(
-    network: Any, x: npt.ArrayLike, t: npt.ArrayLike, *, h: float = 1e-4, show: bool = True
+    network: Any, x: np.typing.ArrayLike, t: np.typing.ArrayLike, *, h: float = 1e-4, show: bool = True
 ) -> list[ParameterCheck]:
     """
     Compare the analytic gradients of a network with numerical ones, and print the relative errors.

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fastnn import arguments, pictures
 
@@ -42,7 +41,7 @@ class Node:
     inputs: Any = None
     out: Any = None
 
-    def forward(self, *inputs: npt.ArrayLike) -> Any:
+    def forward(self, *inputs: np.typing.ArrayLike) -> Any:
         """The output, in float64; ValueError if the shapes of the inputs do not fit."""
         floats = [_floats("an input", x) for x in inputs]
         self.check(*floats)
@@ -50,7 +49,7 @@ class Node:
         self.inputs = floats
         return self.out.copy()
 
-    def backward(self, dout: npt.ArrayLike) -> tuple[Any, ...]:
+    def backward(self, dout: np.typing.ArrayLike) -> tuple[Any, ...]:
         """The gradient of each input, from the gradient `dout` of the output, which must have the output's shape."""
         if self.inputs is None:
             raise RuntimeError("backward was called before forward")
@@ -227,7 +226,7 @@ class Graph:
     def __init__(self) -> None:
         self.edges: list[Edge] = []
 
-    def input(self, value: npt.ArrayLike, *, name: str = "") -> Edge:
+    def input(self, value: np.typing.ArrayLike, *, name: str = "") -> Edge:
         """An edge that holds a float64 copy of `value`."""
         return self._append(Edge(_floats("value", value), name, self))
 
@@ -340,7 +339,7 @@ def softmax(g: Graph, x: Edge) -> Edge:
     return g.apply(Div(), e, g.apply(Repeat(C, axis=1), g.apply(Sum(axis=1), e)), name="y")
 
 
-def cross_entropy_error(g: Graph, y: Edge, t: Edge | npt.ArrayLike, *, eps: float = 1e-7) -> Edge:
+def cross_entropy_error(g: Graph, y: Edge, t: Edge | np.typing.ArrayLike, *, eps: float = 1e-7) -> Edge:
     """
     Cross-entropy from nodes, a single number: ``L = -(1/N) sum_n sum_i t[n, i] log(y[n, i] + eps)``.
 
@@ -359,7 +358,7 @@ def cross_entropy_error(g: Graph, y: Edge, t: Edge | npt.ArrayLike, *, eps: floa
     return g.apply(Mul(), g.apply(Sum(), terms), g.input(-1 / N, name="-1/N"), name="L")
 
 
-def _floats(name: str, value: npt.ArrayLike) -> Any:
+def _floats(name: str, value: np.typing.ArrayLike) -> Any:
     """A copy of `value`, of float64; a NumPy scalar of a single number."""
     array = arguments.numeric(name, value)
     return array.astype(np.result_type(array, np.float64))[()]

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fastnn import arguments, gradient, layers, npz, ops
 from fastnn.arguments import EPS, Array
@@ -127,7 +126,7 @@ class Sequential(HasMode):
                 names += [f"layer{i}.{k}" for k in range(len(layer.params))]
         return names
 
-    def predict(self, x: npt.ArrayLike, train_flg: bool = False) -> Array:
+    def predict(self, x: np.typing.ArrayLike, train_flg: bool = False) -> Array:
         """
         The last layer's output, before the loss: logits for a classifier.
 
@@ -149,7 +148,7 @@ class Sequential(HasMode):
                 y = (layer if train_flg else in_mode(layer, False)).forward(y)
         return y
 
-    def loss(self, x: npt.ArrayLike, t: npt.ArrayLike, train_flg: bool | None = None) -> Any:
+    def loss(self, x: np.typing.ArrayLike, t: np.typing.ArrayLike, train_flg: bool | None = None) -> Any:
         """
         The loss on a batch.
 
@@ -171,17 +170,17 @@ class Sequential(HasMode):
             return layer.forward(y, t, train_flg=train_flg)
         return (layer if train_flg else in_mode(layer, False)).forward(y, t)
 
-    def accuracy(self, x: npt.ArrayLike, t: npt.ArrayLike) -> float:
+    def accuracy(self, x: np.typing.ArrayLike, t: np.typing.ArrayLike) -> float:
         """The share of samples, 0 to 1, that are put into their class, as the loss layer counts it."""
         if not hasattr(self.loss_layer, "accuracy"):
             raise TypeError(f"{type(self.loss_layer).__name__} has no classes, so no accuracy")
         return float(self.loss_layer.accuracy(self.predict(x), t))
 
-    def gradient(self, x: npt.ArrayLike, t: npt.ArrayLike) -> list[Array]:
+    def gradient(self, x: np.typing.ArrayLike, t: np.typing.ArrayLike) -> list[Array]:
         """The gradients of the loss with respect to `params`, by backpropagation: the buffers in `grads`."""
         return self.loss_and_gradient(x, t)[1]
 
-    def loss_and_gradient(self, x: npt.ArrayLike, t: npt.ArrayLike) -> tuple[Any, list[Array]]:
+    def loss_and_gradient(self, x: np.typing.ArrayLike, t: np.typing.ArrayLike) -> tuple[Any, list[Array]]:
         """The loss in training mode and what `gradient` gives, at once; the mode is the same afterwards."""
         loss_name = KNOWN_LOSSES.get(type(self.loss_layer))
         if loss_name is not None and self._plan.suits(x, t, loss_name):
@@ -221,7 +220,7 @@ class Sequential(HasMode):
         eps = getattr(self.loss_layer, "eps", EPS)
         return params, {"activation": plan.activation, "loss": loss_name, "eps": eps}
 
-    def _walk(self, x: npt.ArrayLike, t: npt.ArrayLike) -> tuple[Any, list[Array]]:
+    def _walk(self, x: np.typing.ArrayLike, t: np.typing.ArrayLike) -> tuple[Any, list[Array]]:
         """Forward and backward, layer by layer."""
         grads = self.grads
         loss = self.loss(x, t)
@@ -231,7 +230,7 @@ class Sequential(HasMode):
         return loss, grads
 
     def numerical_gradient(
-        self, x: npt.ArrayLike, t: npt.ArrayLike, *, h: float = 1e-4, show: bool = False
+        self, x: np.typing.ArrayLike, t: np.typing.ArrayLike, *, h: float = 1e-4, show: bool = False
     ) -> list[Array]:
         """
         The same gradients by central differences, two values of the loss for every parameter.
@@ -368,7 +367,7 @@ class MLP(Sequential):
         loss: Any = "softmax",
         init: str | float = "he",
         seed: int | None = None,
-        dtype: npt.DTypeLike = np.float64,
+        dtype: np.typing.DTypeLike = np.float64,
     ) -> None:
         if len(sizes) < 2 or min(sizes) < 1:
             raise ValueError(f"sizes must be at least two positive numbers, not {list(sizes)}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import statistics
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -253,7 +252,7 @@ def compare(fn: Callable[[], Any], *, backends: Sequence[str] | None = None) -> 
         for name in names:
             with use_backend(name):
                 measured[name].append(_seconds(fn, calls) / calls)
-    return Comparison({name: statistics.median(each) for name, each in measured.items()})
+    return Comparison({name: float(np.median(each)) for name, each in measured.items()})
 
 
 def _seconds(fn: Callable[[], Any], calls: int) -> float:

@@ -50,6 +50,8 @@ ORDER = """
     _kernels.targets
     _kernels.updates
     _kernels.products
+    _kernels.chains
+    _kernels.descents
     _kernels.FAMILY
     _kernels.dispatch
     backends
@@ -145,6 +147,11 @@ def test_ops_are_reached_by_one_door():
         assert not families & set(python_imports(path)), path
 
 
+def test_layers_name_no_implementation():
+    for path in (PACKAGE / "layers").glob("*.py"):
+        assert not [m for m in python_imports(path) if m.startswith(("fastnn._kernels", "fastnn.reference"))], path
+
+
 def installed_from_a_wheel():
     return not any("__editable__" in str(f) for f in importlib.metadata.files("fastnn-kernels"))
 
@@ -166,8 +173,8 @@ def test_the_wheel_holds_what_it_should_and_nothing_else():
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     built = {f.removesuffix(suffix) for f in inside if f.endswith(suffix)}
     sets = ["x86_64_v2", "x86_64_v3", "x86_64_v4"] if cpu.instruction_sets() != ("generic",) else ["generic"]
-    once = {"boundary", "cpu", "dispatch", "lists", "memory", "products", "targets", "threads", "updates"}
-    expected = once | {f"{instructions}/{family}" for instructions in sets for family in FAMILIES}
+    once = "boundary chains cpu descents dispatch lists memory products targets threads updates".split()
+    expected = {*once, *(f"{instructions}/{family}" for instructions in sets for family in FAMILIES)}
     assert built == {f"_kernels/{name}" for name in expected}
     assert {Path(f).suffix for f in inside} == {".py", ".pyi", ".pxd", ".typed", Path(suffix).suffix}
     assert not any(f.startswith(("tests/", "bench/")) for f in files)

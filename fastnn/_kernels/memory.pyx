@@ -233,9 +233,12 @@ cdef object capsule = PyCapsule_New(&handler, "mem_handler", NULL)
 
 cdef cnp.ndarray large(int ndim, cnp.npy_intp* shape, int type_num):
     """An uninitialised C-contiguous array in memory from the cache."""
+    cdef cnp.npy_intp[cnp.NPY_MAXDIMS] kept
+    # A change of the handler may start a collection, and that code which reshapes the array whose shape this is.
+    memcpy(kept, shape, ndim * sizeof(cnp.npy_intp))
     before = PyDataMem_SetHandler(capsule)
     try:
-        return cnp.PyArray_EMPTY(ndim, shape, type_num, 0)
+        return cnp.PyArray_EMPTY(ndim, kept, type_num, 0)
     finally:
         PyDataMem_SetHandler(before)
 

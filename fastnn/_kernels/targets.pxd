@@ -3,7 +3,7 @@ from libc.stdint cimport uint64_t
 cimport numpy as cnp
 
 from fastnn._kernels.boundary cimport Chunk, Loop, Op, Task
-from fastnn._kernels.loops.reductions cimport Sum
+from fastnn._kernels.loops.reductions cimport Sum, value
 
 cdef enum Kind:
     CLASSES  # indices or one-hot or soft targets, row by row
@@ -55,3 +55,9 @@ cdef cnp.ndarray labels_of(LossOp op, cnp.ndarray t)
 cdef cnp.ndarray targets_of(LossOp op, str name, cnp.ndarray x, cnp.ndarray t, bint steady)
 cdef bint widen(LossOp op, cnp.ndarray x, cnp.ndarray t) except -1
 cdef object run_loss(LossOp op, cnp.ndarray x, cnp.ndarray t, cnp.ndarray y, double eps, double dout)
+
+
+cdef inline double mean_of(Sum s, Py_ssize_t N) noexcept nogil:
+    """The loss of N rows or elements, of a sum that is negative."""
+    # The total is not rounded with its error before the division, where a rounding may count double.
+    return 0 - value(Sum(s.total / N, s.error / N))

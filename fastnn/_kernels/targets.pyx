@@ -22,7 +22,7 @@ from fastnn._kernels.boundary cimport (
     CHUNKS, LONG, MOVES, chunked_op, common_type, fall_back, fresh, given, given_back, head, plain, result, run,
     run_arrays, widened
 )
-from fastnn._kernels.loops.reductions cimport sum_of_sums, value
+from fastnn._kernels.loops.reductions cimport sum_of_sums
 from fastnn._kernels.vmath cimport real
 
 
@@ -291,7 +291,6 @@ cdef object run_loss(LossOp op, cnp.ndarray x, cnp.ndarray t, cnp.ndarray y, dou
     """
     cdef FirstBadLabel first_bad = <FirstBadLabel> op.checks[0]
     cdef Sum sums[CHUNKS]
-    cdef Sum s
     cdef bint has_labels = not same_type(t, x)
     cdef WithTargets task = WithTargets(head(op, x), NULL, NULL, data(y), eps, dout, &sums[0])
     cdef Py_ssize_t chunks
@@ -311,9 +310,7 @@ cdef object run_loss(LossOp op, cnp.ndarray x, cnp.ndarray t, cnp.ndarray y, dou
     chunks = run(op, x, &task.head, task.head.N, 1 if y is None and has_labels else task.head.C, CHUNKS)
     if not op.form & LOSS:
         return None
-    s = sum_of_sums(sums, chunks)
-    # The total is not rounded with its error before the division, where a rounding may count double.
-    loss = 0 - value(Sum(s.total / task.head.N, s.error / task.head.N))
+    loss = mean_of(sum_of_sums(sums, chunks), task.head.N)
     rounded = <float> loss
     return cnp.PyArray_ToScalar(<void*> &rounded if cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT32 else <void*> &loss, x)
 

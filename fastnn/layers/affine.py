@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fastnn import ops
-from fastnn._kernels.products import as_factor
 from fastnn.arguments import Array
 from fastnn.layers.base import NO_FORWARD, Layer, Shape
 
@@ -67,7 +65,7 @@ class Affine(Layer):
     def __init__(self, W: Array, b: Array) -> None:
         super().__init__(W, b)
 
-    def forward(self, x: npt.ArrayLike, train_flg: bool = True) -> Array:
+    def forward(self, x: np.typing.ArrayLike, train_flg: bool = True) -> Array:
         """
         ``y = x W + b``.
 
@@ -82,13 +80,13 @@ class Affine(Layer):
         y : ndarray, shape (N, M), (M,) or (..., M)
         """
         W, b = self.params
-        factor = as_factor(x, W)  # once for forward and backward
+        factor = ops.as_factor(x, W)  # once for forward and backward
         y = ops.affine(factor, W, b)
         if train_flg and self.training:
             self.x, self._x, self._factor = x, x, factor
         return y
 
-    def backward(self, dout: npt.ArrayLike) -> Array:
+    def backward(self, dout: np.typing.ArrayLike) -> Array:
         """
         ``dx = dout W^T``, ``dW = x^T dout``, ``db = sum over the batch of dout``.
 

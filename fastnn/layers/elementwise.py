@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import numpy.typing as npt
+import numpy as np
 
 from fastnn import ops
 from fastnn.arguments import Array
@@ -35,14 +35,14 @@ class Relu(Layer):
 
     op, kept, elementwise = "relu_with_mask", ("mask",), True
 
-    def forward(self, x: npt.ArrayLike, train_flg: bool = True) -> Array:
+    def forward(self, x: np.typing.ArrayLike, train_flg: bool = True) -> Array:
         """``y = 0 where x <= 0, else x``."""
         if not (train_flg and self.training):
             return ops.relu(x)
         y, self.mask = ops.relu_with_mask(x)
         return y
 
-    def backward(self, dout: npt.ArrayLike) -> Array:
+    def backward(self, dout: np.typing.ArrayLike) -> Array:
         """``dx = 0 where mask, else dout``, in a new array."""
         if self.mask is None:
             raise RuntimeError(NO_FORWARD)
@@ -75,14 +75,14 @@ class Sigmoid(Layer):
 
     op, kept, elementwise = "sigmoid", ("out",), True
 
-    def forward(self, x: npt.ArrayLike, train_flg: bool = True) -> Array:
+    def forward(self, x: np.typing.ArrayLike, train_flg: bool = True) -> Array:
         """``y = 1 / (1 + exp(-x))``."""
         y = ops.sigmoid(x)
         if train_flg and self.training:
             self.out = y
         return y
 
-    def backward(self, dout: npt.ArrayLike) -> Array:
+    def backward(self, dout: np.typing.ArrayLike) -> Array:
         """``dx = dout (1 - y) y``."""
         if self.out is None:
             raise RuntimeError(NO_FORWARD)
@@ -115,14 +115,14 @@ class Tanh(Layer):
 
     op, kept, elementwise = "tanh", ("out",), True
 
-    def forward(self, x: npt.ArrayLike, train_flg: bool = True) -> Array:
+    def forward(self, x: np.typing.ArrayLike, train_flg: bool = True) -> Array:
         """``y = tanh(x)``."""
         y = ops.tanh(x)
         if train_flg and self.training:
             self.out = y
         return y
 
-    def backward(self, dout: npt.ArrayLike) -> Array:
+    def backward(self, dout: np.typing.ArrayLike) -> Array:
         """``dx = dout (1 - y^2)``."""
         if self.out is None:
             raise RuntimeError(NO_FORWARD)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from fastnn import arguments, ops
-from fastnn._kernels.targets import class_indices
 from fastnn.arguments import EPS, Array
 from fastnn.layers.base import NO_FORWARD, Layer
 
@@ -54,9 +52,9 @@ class CrossEntropyError(Layer):
         super().__init__()
         self.eps = arguments.epsilon(eps)
 
-    def forward(self, y: npt.ArrayLike, t: npt.ArrayLike, train_flg: bool = True) -> Any:
+    def forward(self, y: np.typing.ArrayLike, t: np.typing.ArrayLike, train_flg: bool = True) -> Any:
         """``L = -(1/N) sum_n log(y[n, t_n] + eps)``."""
-        labels = class_indices(y, t)
+        labels = ops.class_indices(y, t)
         loss = ops.cross_entropy_error(y, labels, eps=self.eps)
         if train_flg and self.training:
             self.y, self.t, self._labels = y, t, (y, t, labels)
@@ -132,10 +130,10 @@ class SoftmaxWithLoss(_WithLoss):
         self.eps = arguments.epsilon(eps)
         self.from_logits = bool(from_logits)
 
-    def forward(self, x: npt.ArrayLike, t: npt.ArrayLike, train_flg: bool = True) -> Any:
+    def forward(self, x: np.typing.ArrayLike, t: np.typing.ArrayLike, train_flg: bool = True) -> Any:
         """``L = cross_entropy_error(y, t)`` with ``y = softmax(x)``, or ``y = x`` without `from_logits`."""
         y: Any = x
-        labels = class_indices(x, t)
+        labels = ops.class_indices(x, t)
         if self.from_logits:
             loss, y = ops.softmax_cross_entropy(x, labels, eps=self.eps)
         else:
@@ -149,7 +147,7 @@ class SoftmaxWithLoss(_WithLoss):
         y, t = self._result()
         return ops.softmax_cross_entropy_backward(y, _read(y, t, self._labels), dout)
 
-    def accuracy(self, x: npt.ArrayLike, t: npt.ArrayLike) -> float:
+    def accuracy(self, x: np.typing.ArrayLike, t: np.typing.ArrayLike) -> float:
         """The share of rows, 0 to 1, whose largest number is at the label; `t` is class indices or one-hot."""
         x = arguments.numeric("x", x, least_ndim=1)
         t, one_hot = arguments.targets("x", x, arguments.numeric("t", t))
@@ -193,7 +191,7 @@ class SigmoidWithLoss(_WithLoss):
         super().__init__()
         self.eps = arguments.epsilon(eps)
 
-    def forward(self, x: npt.ArrayLike, t: npt.ArrayLike, train_flg: bool = True) -> Any:
+    def forward(self, x: np.typing.ArrayLike, t: np.typing.ArrayLike, train_flg: bool = True) -> Any:
         """``L = -mean(t log(y + eps) + (1 - t) log(1 - y + eps))`` with ``y = sigmoid(x)``."""
         loss, y = ops.sigmoid_cross_entropy(x, t, eps=self.eps)
         if train_flg and self.training:
@@ -205,7 +203,7 @@ class SigmoidWithLoss(_WithLoss):
         y, t = self._result()
         return ops.sigmoid_cross_entropy_backward(y, t, dout)
 
-    def accuracy(self, x: npt.ArrayLike, t: npt.ArrayLike) -> float:
+    def accuracy(self, x: np.typing.ArrayLike, t: np.typing.ArrayLike) -> float:
         """The share, 0 to 1, of logits on the side of their label: above 0 where `t` is above 1/2."""
         x = arguments.numeric("x", x, least_ndim=1)
         t = arguments.binary_targets("x", x, arguments.numeric("t", t))
@@ -238,7 +236,7 @@ class IdentityWithLoss(_WithLoss):
 
     op = "mean_squared_error"
 
-    def forward(self, x: npt.ArrayLike, t: npt.ArrayLike, train_flg: bool = True) -> Any:
+    def forward(self, x: np.typing.ArrayLike, t: np.typing.ArrayLike, train_flg: bool = True) -> Any:
         """``L = (1/2) mean((x - t)^2)``."""
         loss = ops.mean_squared_error(x, t)
         if train_flg and self.training:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import numpy.typing as npt
+import numpy as np
 
 from fastnn import ops
 from fastnn.arguments import Array
@@ -37,14 +37,14 @@ class Softmax(Layer):
 
     op, kept, rowwise = "softmax", ("out",), True
 
-    def forward(self, x: npt.ArrayLike, train_flg: bool = True) -> Array:
+    def forward(self, x: np.typing.ArrayLike, train_flg: bool = True) -> Array:
         """``y_i = exp(x_i) / sum_j exp(x_j)`` in each row."""
         y = ops.softmax(x)
         if train_flg and self.training:
             self.out = y
         return y
 
-    def backward(self, dout: npt.ArrayLike) -> Array:
+    def backward(self, dout: np.typing.ArrayLike) -> Array:
         """``dx_i = y_i (dout_i - sum_j dout_j y_j)``."""
         if self.out is None:
             raise RuntimeError(NO_FORWARD)

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fastnn import reference
 from fastnn.arguments import Array
@@ -21,15 +20,15 @@ from fastnn.optable.sizes import column_sizes, sizes
 M = 7
 
 
-def _weights(rng: Rng, shape: Shape, dtype: npt.DTypeLike) -> Array:
+def _weights(rng: Rng, shape: Shape, dtype: np.typing.DTypeLike) -> Array:
     return numbers(rng, (columns(shape), M), dtype)
 
 
-def _weights_bias(rng: Rng, shape: Shape, dtype: npt.DTypeLike) -> Array:
+def _weights_bias(rng: Rng, shape: Shape, dtype: np.typing.DTypeLike) -> Array:
     return numbers(rng, (M,), dtype)
 
 
-def _dout(rng: Rng, shape: Shape, dtype: npt.DTypeLike) -> Array:
+def _dout(rng: Rng, shape: Shape, dtype: np.typing.DTypeLike) -> Array:
     return numbers(rng, (*shape[:-1], M), dtype)
 
 

@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from fastnn import reference
 from fastnn.optable.samples import Example, Rng, Shape
@@ -131,7 +130,7 @@ class Op:
         """What is given as `out` to have these arrays receive the results."""
         return tuple(arrays) if len(self.out) > 1 else next(iter(arrays))
 
-    def wrong(self, rng: Rng, dtype: npt.DTypeLike) -> Iterator[Refused]:
+    def wrong(self, rng: Rng, dtype: np.typing.DTypeLike) -> Iterator[Refused]:
         """Calls that every backend refuses, changing nothing."""
         args = self.example(rng, self.shapes[0], dtype)
         for refused in self.refused:
@@ -153,7 +152,7 @@ def as_tuple(result: Any) -> tuple[Any, ...]:
     return result if isinstance(result, tuple) else (result,)
 
 
-def ulps(result: npt.ArrayLike, expected: npt.ArrayLike, floor: npt.ArrayLike = 0.0) -> float:
+def ulps(result: np.typing.ArrayLike, expected: np.typing.ArrayLike, floor: np.typing.ArrayLike = 0.0) -> float:
     """The largest distance, in spacings of the floats at max(|expected|, floor); equal specials are 0 apart.
 
     Where the floor is beyond the floats there is none.

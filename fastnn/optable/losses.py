@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fastnn.arguments import EPS, Array
 from fastnn.optable.base import Op, Refused
@@ -29,7 +28,7 @@ from fastnn.optable.sizes import or_infinite, sizes
 # ---------------------------------------------------------------- the unit of the losses
 
 
-def _at_targets(logs: Array, t: npt.ArrayLike) -> tuple[Any, Array]:
+def _at_targets(logs: Array, t: np.typing.ArrayLike) -> tuple[Any, Array]:
     """The weights of the logarithms that count, and these."""
     t = np.asarray(t)
     if t.shape == logs.shape:
@@ -71,7 +70,7 @@ def _squares_size(y: Array, t: Array) -> tuple[Any]:
 def _bad_labels(op: Op, args: Args) -> Iterator[Refused]:
     N, C = args[0].shape
 
-    def label(row: int, value: int, dtype: npt.DTypeLike = int) -> Array:
+    def label(row: int, value: int, dtype: np.typing.DTypeLike = int) -> Array:
         t = np.zeros(N, dtype)
         t[row] = value
         return t

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fastnn import reference
 from fastnn.arguments import Array
@@ -18,7 +17,7 @@ from fastnn.optable.samples import NO_COLUMNS, NO_ROWS, SHAPES, Rng, Shape, colu
 HIDDEN, CLASSES = 7, 5
 
 
-def _example(rng: Rng, shape: Shape, dtype: npt.DTypeLike) -> tuple[Any, ...]:
+def _example(rng: Rng, shape: Shape, dtype: np.typing.DTypeLike) -> tuple[Any, ...]:
     D = columns(shape)
     return (
         numbers(rng, shape, dtype),
@@ -85,7 +84,7 @@ def _bad_networks(op: Op, args: Args) -> Iterator[Refused]:
 # ---------------------------------------------------------------- many steps
 
 
-def _descent_example(rng: Rng, shape: Shape, dtype: npt.DTypeLike) -> tuple[Any, ...]:
+def _descent_example(rng: Rng, shape: Shape, dtype: np.typing.DTypeLike) -> tuple[Any, ...]:
     """Two batches, of which the second may be shorter."""
     x, t, *params = _example(rng, shape, dtype)
     N = len(x)

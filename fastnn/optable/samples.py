@@ -6,14 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fastnn.arguments import Array
 
 Rng = np.random.Generator
 Shape = tuple[int, ...]
-Maker = Callable[[Rng, Shape, npt.DTypeLike], Any]
-Example = Callable[[Rng, Shape, npt.DTypeLike], tuple[Any, ...]]
+Maker = Callable[[Rng, Shape, np.typing.DTypeLike], Any]
+Example = Callable[[Rng, Shape, np.typing.DTypeLike], tuple[Any, ...]]
 
 # Of rows (..., C): around the widths of vectors and the numbers of rows that loops take at a time.
 LENGTHS = (1, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 1000)
@@ -37,40 +36,40 @@ def columns(shape: Shape) -> int:
     return (1, *shape)[-1]
 
 
-def numbers(rng: Rng, shape: Shape, dtype: npt.DTypeLike) -> Array:
+def numbers(rng: Rng, shape: Shape, dtype: np.typing.DTypeLike) -> Array:
     return np.asarray(rng.standard_normal(shape)).astype(dtype) * np.asarray(3, dtype)
 
 
-def positive(rng: Rng, shape: Shape, dtype: npt.DTypeLike) -> Array:
+def positive(rng: Rng, shape: Shape, dtype: np.typing.DTypeLike) -> Array:
     return np.abs(numbers(rng, shape, dtype))
 
 
-def fractions(rng: Rng, shape: Shape, dtype: npt.DTypeLike) -> Array:
+def fractions(rng: Rng, shape: Shape, dtype: np.typing.DTypeLike) -> Array:
     """From 0 to 1."""
     return np.asarray(rng.random(shape)).astype(dtype)
 
 
-def probabilities(rng: Rng, shape: Shape, dtype: npt.DTypeLike) -> Array:
+def probabilities(rng: Rng, shape: Shape, dtype: np.typing.DTypeLike) -> Array:
     """Of which each row sums to 1."""
     e = np.exp(rng.standard_normal(shape))
     return np.asarray(e / e.sum(axis=-1, keepdims=True)).astype(dtype)
 
 
-def mask(rng: Rng, shape: Shape, dtype: npt.DTypeLike) -> Array:
+def mask(rng: Rng, shape: Shape, dtype: np.typing.DTypeLike) -> Array:
     return np.asarray(rng.random(shape) < 0.5)
 
 
-def labels(rng: Rng, shape: Shape, dtype: npt.DTypeLike) -> Any:
+def labels(rng: Rng, shape: Shape, dtype: np.typing.DTypeLike) -> Any:
     """A class for each row."""
     return rng.integers(0, max(columns(shape), 1), shape[:-1])
 
 
-def binary_labels(rng: Rng, shape: Shape, dtype: npt.DTypeLike) -> Any:
+def binary_labels(rng: Rng, shape: Shape, dtype: np.typing.DTypeLike) -> Any:
     """0 or 1 for each element."""
     return rng.integers(0, 2, shape)
 
 
-def bias(rng: Rng, shape: Shape, dtype: npt.DTypeLike) -> Array:
+def bias(rng: Rng, shape: Shape, dtype: np.typing.DTypeLike) -> Array:
     """A number for each column."""
     return numbers(rng, shape[-1:], dtype)
 

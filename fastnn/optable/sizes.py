@@ -5,17 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fastnn.arguments import Array
 
 
-def sizes(*arrays: npt.ArrayLike) -> tuple[Array, ...]:
+def sizes(*arrays: np.typing.ArrayLike) -> tuple[Array, ...]:
     """Their absolute values, in the widest dtype, whose range no sum of them leaves."""
     return tuple(np.abs(np.asarray(array).astype(np.longdouble)) for array in arrays)
 
 
-def or_infinite(floor: npt.ArrayLike, total: npt.ArrayLike, *arrays: npt.ArrayLike) -> Array:
+def or_infinite(floor: np.typing.ArrayLike, total: np.typing.ArrayLike, *arrays: np.typing.ArrayLike) -> Array:
     """Infinite where terms add up to more than the dtype of these arrays has."""
     most = np.finfo(np.result_type(*map(np.asarray, arrays), np.float16)).max
     return np.where(np.asarray(total) < most, floor, np.inf)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from fastnn.arguments import Array
 from fastnn.optable.kinds import by_rows
@@ -11,7 +10,7 @@ from fastnn.optable.samples import each, numbers, probabilities
 from fastnn.optable.sizes import or_infinite, sizes
 
 
-def _sizes(dout: npt.ArrayLike, y: npt.ArrayLike, *, out: object = None) -> tuple[Array]:
+def _sizes(dout: np.typing.ArrayLike, y: np.typing.ArrayLike, *, out: object = None) -> tuple[Array]:
     d, p = sizes(dout, y)
     inner = d + np.sum(d * p, axis=-1, keepdims=True)
     return (or_infinite(p * inner, inner, dout, y),)

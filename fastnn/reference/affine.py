@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from fastnn import arguments
 from fastnn.arguments import Array
 from fastnn.reference.numbers import count_rows, result, rounded_sum
 
 
-def bias_grad(dout: npt.ArrayLike, *, out: Array | None = None) -> Array:
+def bias_grad(dout: np.typing.ArrayLike, *, out: Array | None = None) -> Array:
     """
     Gradient of a bias: the sum over the batch.
 
@@ -57,7 +56,7 @@ def bias_grad(dout: npt.ArrayLike, *, out: Array | None = None) -> Array:
     return result(db, out, dout)
 
 
-def add_bias(x: npt.ArrayLike, b: npt.ArrayLike, *, out: Array | None = None) -> Array:
+def add_bias(x: np.typing.ArrayLike, b: np.typing.ArrayLike, *, out: Array | None = None) -> Array:
     """
     Add a bias to every row.
 
@@ -103,7 +102,9 @@ def add_bias(x: npt.ArrayLike, b: npt.ArrayLike, *, out: Array | None = None) ->
     return result(y, out, x, b)
 
 
-def affine(x: npt.ArrayLike, W: npt.ArrayLike, b: npt.ArrayLike, *, out: Array | None = None) -> Array:
+def affine(
+    x: np.typing.ArrayLike, W: np.typing.ArrayLike, b: np.typing.ArrayLike, *, out: Array | None = None
+) -> Array:
     """
     Affine map of every sample.
 
@@ -159,9 +160,9 @@ def affine(x: npt.ArrayLike, W: npt.ArrayLike, b: npt.ArrayLike, *, out: Array |
 
 
 def affine_backward(
-    dout: npt.ArrayLike,
-    x: npt.ArrayLike,
-    W: npt.ArrayLike,
+    dout: np.typing.ArrayLike,
+    x: np.typing.ArrayLike,
+    W: np.typing.ArrayLike,
     *,
     out: tuple[Array | None, Array | None, Array | None] | None = None,
 ) -> tuple[Array, Array, Array]:

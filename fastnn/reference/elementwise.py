@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from fastnn import arguments
 from fastnn.arguments import Array
 from fastnn.reference.numbers import as_numbers, floating, result, together, wide
 
 
-def relu(x: npt.ArrayLike, *, out: Array | None = None) -> Array:
+def relu(x: np.typing.ArrayLike, *, out: Array | None = None) -> Array:
     """
     Rectified linear unit, element by element.
 
@@ -52,7 +51,7 @@ def relu(x: npt.ArrayLike, *, out: Array | None = None) -> Array:
     return result(np.where(x <= 0, 0, x), out, x)
 
 
-def relu_with_mask(x: npt.ArrayLike, *, out: Array | None = None) -> tuple[Array, Array]:
+def relu_with_mask(x: np.typing.ArrayLike, *, out: Array | None = None) -> tuple[Array, Array]:
     """
     Rectified linear unit together with the mask that its gradient needs.
 
@@ -100,7 +99,7 @@ def relu_with_mask(x: npt.ArrayLike, *, out: Array | None = None) -> tuple[Array
     return result(np.where(mask, 0, x), out, x), result(mask, None)
 
 
-def relu_backward(dout: npt.ArrayLike, mask: npt.ArrayLike, *, out: Array | None = None) -> Array:
+def relu_backward(dout: np.typing.ArrayLike, mask: np.typing.ArrayLike, *, out: Array | None = None) -> Array:
     """
     Gradient of `relu`.
 
@@ -146,7 +145,7 @@ def relu_backward(dout: npt.ArrayLike, mask: npt.ArrayLike, *, out: Array | None
     return result(np.where(mask, 0, dout), out, dout, mask)
 
 
-def sigmoid(x: npt.ArrayLike, *, out: Array | None = None) -> Array:
+def sigmoid(x: np.typing.ArrayLike, *, out: Array | None = None) -> Array:
     """
     Logistic function, element by element.
 
@@ -191,7 +190,7 @@ def sigmoid(x: npt.ArrayLike, *, out: Array | None = None) -> Array:
     return result(y, out, x)
 
 
-def sigmoid_backward(dout: npt.ArrayLike, y: npt.ArrayLike, *, out: Array | None = None) -> Array:
+def sigmoid_backward(dout: np.typing.ArrayLike, y: np.typing.ArrayLike, *, out: Array | None = None) -> Array:
     """
     Gradient of `sigmoid`, from its output alone.
 
@@ -240,7 +239,7 @@ def sigmoid_backward(dout: npt.ArrayLike, y: npt.ArrayLike, *, out: Array | None
     return result(dx, out, dout, y)
 
 
-def tanh(x: npt.ArrayLike, *, out: Array | None = None) -> Array:
+def tanh(x: np.typing.ArrayLike, *, out: Array | None = None) -> Array:
     """
     Hyperbolic tangent, element by element.
 
@@ -284,7 +283,7 @@ def tanh(x: npt.ArrayLike, *, out: Array | None = None) -> Array:
     return result(y, out, x)
 
 
-def tanh_backward(dout: npt.ArrayLike, y: npt.ArrayLike, *, out: Array | None = None) -> Array:
+def tanh_backward(dout: np.typing.ArrayLike, y: np.typing.ArrayLike, *, out: Array | None = None) -> Array:
     """
     Gradient of `tanh`, from its output alone.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fastnn import arguments
 from fastnn.arguments import EPS, Array
@@ -14,7 +13,7 @@ from fastnn.reference.numbers import count_rows, floating, minus_max, result, to
 from fastnn.reference.softmax import softmax
 
 
-def cross_entropy_error(y: npt.ArrayLike, t: npt.ArrayLike, *, eps: float = EPS) -> Any:
+def cross_entropy_error(y: np.typing.ArrayLike, t: np.typing.ArrayLike, *, eps: float = EPS) -> Any:
     """
     Cross-entropy of probabilities, averaged over the rows.
 
@@ -71,7 +70,7 @@ def cross_entropy_error(y: npt.ArrayLike, t: npt.ArrayLike, *, eps: float = EPS)
 
 
 def cross_entropy_error_backward(
-    y: npt.ArrayLike, t: npt.ArrayLike, dout: float = 1.0, *, eps: float = EPS, out: Array | None = None
+    y: np.typing.ArrayLike, t: np.typing.ArrayLike, dout: float = 1.0, *, eps: float = EPS, out: Array | None = None
 ) -> Array:
     """
     Gradient of `cross_entropy_error` with respect to the probabilities.
@@ -137,7 +136,7 @@ def cross_entropy_error_backward(
 
 
 def softmax_cross_entropy(
-    x: npt.ArrayLike, t: npt.ArrayLike, *, eps: float = EPS, out: Array | None = None
+    x: np.typing.ArrayLike, t: np.typing.ArrayLike, *, eps: float = EPS, out: Array | None = None
 ) -> tuple[Any, Array]:
     """
     Cross-entropy of the softmax of logits, averaged over the rows.
@@ -208,7 +207,7 @@ def softmax_cross_entropy(
 
 
 def softmax_cross_entropy_backward(
-    y: npt.ArrayLike, t: npt.ArrayLike, dout: float = 1.0, *, out: Array | None = None
+    y: np.typing.ArrayLike, t: np.typing.ArrayLike, dout: float = 1.0, *, out: Array | None = None
 ) -> Array:
     """
     Gradient of `softmax_cross_entropy` with respect to the logits.
@@ -271,7 +270,7 @@ def softmax_cross_entropy_backward(
 
 
 def softmax_cross_entropy_and_grad(
-    x: npt.ArrayLike, t: npt.ArrayLike, dout: float = 1.0, *, eps: float = EPS, out: Array | None = None
+    x: np.typing.ArrayLike, t: np.typing.ArrayLike, dout: float = 1.0, *, eps: float = EPS, out: Array | None = None
 ) -> tuple[Any, Array]:
     """
     `softmax_cross_entropy` and its gradient with respect to the logits, in one pass over the rows.
@@ -332,7 +331,7 @@ def softmax_cross_entropy_and_grad(
 
 
 def sigmoid_cross_entropy(
-    x: npt.ArrayLike, t: npt.ArrayLike, *, eps: float = EPS, out: Array | None = None
+    x: np.typing.ArrayLike, t: np.typing.ArrayLike, *, eps: float = EPS, out: Array | None = None
 ) -> tuple[Any, Array]:
     """
     Binary cross-entropy of the sigmoid of logits.
@@ -403,7 +402,7 @@ def sigmoid_cross_entropy(
 
 
 def sigmoid_cross_entropy_backward(
-    y: npt.ArrayLike, t: npt.ArrayLike, dout: float = 1.0, *, out: Array | None = None
+    y: np.typing.ArrayLike, t: np.typing.ArrayLike, dout: float = 1.0, *, out: Array | None = None
 ) -> Array:
     """
     Gradient of `sigmoid_cross_entropy` with respect to the logits.
@@ -454,7 +453,7 @@ def sigmoid_cross_entropy_backward(
     return _mean_difference(y, arguments.binary_targets("y", y, t), dout, out)
 
 
-def mean_squared_error(y: npt.ArrayLike, t: npt.ArrayLike) -> Any:
+def mean_squared_error(y: np.typing.ArrayLike, t: np.typing.ArrayLike) -> Any:
     """
     Half the mean squared error.
 
@@ -502,7 +501,7 @@ def mean_squared_error(y: npt.ArrayLike, t: npt.ArrayLike) -> Any:
 
 
 def mean_squared_error_backward(
-    y: npt.ArrayLike, t: npt.ArrayLike, dout: float = 1.0, *, out: Array | None = None
+    y: np.typing.ArrayLike, t: np.typing.ArrayLike, dout: float = 1.0, *, out: Array | None = None
 ) -> Array:
     """
     Gradient of `mean_squared_error` with respect to `y`.

@@ -9,7 +9,6 @@ from operator import index
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-import numpy.typing as npt
 
 from fastnn import arguments
 from fastnn.arguments import EPS, Array
@@ -63,9 +62,9 @@ STEPS = (*_STEPS,)
 
 
 def mlp_gradient(
-    x: npt.ArrayLike,
-    t: npt.ArrayLike,
-    *params: npt.ArrayLike,
+    x: np.typing.ArrayLike,
+    t: np.typing.ArrayLike,
+    *params: np.typing.ArrayLike,
     activation: str = "relu",
     loss: str = "softmax",
     eps: float = EPS,
@@ -250,12 +249,12 @@ class Descent(NamedTuple):
 
 
 def mlp_descent(
-    x: npt.ArrayLike,
-    t: npt.ArrayLike,
-    order: npt.ArrayLike,
+    x: np.typing.ArrayLike,
+    t: np.typing.ArrayLike,
+    order: np.typing.ArrayLike,
     batch_size: int,
     lr: float,
-    *params: npt.ArrayLike,
+    *params: np.typing.ArrayLike,
     step: str = "sgd",
     constants: tuple[float, ...] = (),
     activation: str = "relu",

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
 from fastnn import arguments
 from fastnn.arguments import Array
 from fastnn.reference.numbers import as_numbers, floating, minus_max, result, rounded_sum, wide, wide_sum
 
 
-def softmax(x: npt.ArrayLike, *, out: Array | None = None) -> Array:
+def softmax(x: np.typing.ArrayLike, *, out: Array | None = None) -> Array:
     """
     Softmax over the last axis.
 
@@ -57,7 +56,7 @@ def softmax(x: npt.ArrayLike, *, out: Array | None = None) -> Array:
     return result(y, out, x)
 
 
-def softmax_backward(dout: npt.ArrayLike, y: npt.ArrayLike, *, out: Array | None = None) -> Array:
+def softmax_backward(dout: np.typing.ArrayLike, y: np.typing.ArrayLike, *, out: Array | None = None) -> Array:
     """
     Gradient of `softmax`, from its output.
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fastnn import arguments
 from fastnn.arguments import Array
@@ -16,7 +15,7 @@ from fastnn.reference.numbers import result, together
 STEP_EPS = 1e-7
 
 
-def sgd(p: npt.ArrayLike, dp: npt.ArrayLike, lr: float, *, out: Array | None = None) -> Array:
+def sgd(p: np.typing.ArrayLike, dp: np.typing.ArrayLike, lr: float, *, out: Array | None = None) -> Array:
     """
     Step of stochastic gradient descent.
 
@@ -65,9 +64,9 @@ def sgd(p: npt.ArrayLike, dp: npt.ArrayLike, lr: float, *, out: Array | None = N
 
 
 def momentum(
-    p: npt.ArrayLike,
-    v: npt.ArrayLike,
-    dp: npt.ArrayLike,
+    p: np.typing.ArrayLike,
+    v: np.typing.ArrayLike,
+    dp: np.typing.ArrayLike,
     lr: float,
     momentum: float,
     *,
@@ -128,9 +127,9 @@ def momentum(
 
 
 def nesterov(
-    p: npt.ArrayLike,
-    v: npt.ArrayLike,
-    dp: npt.ArrayLike,
+    p: np.typing.ArrayLike,
+    v: np.typing.ArrayLike,
+    dp: np.typing.ArrayLike,
     lr: float,
     momentum: float,
     form: int = 1,
@@ -199,9 +198,9 @@ def nesterov(
 
 
 def adagrad(
-    p: npt.ArrayLike,
-    h: npt.ArrayLike,
-    dp: npt.ArrayLike,
+    p: np.typing.ArrayLike,
+    h: np.typing.ArrayLike,
+    dp: np.typing.ArrayLike,
     lr: float,
     *,
     out: tuple[Array | None, Array | None] | None = None,
@@ -261,9 +260,9 @@ def adagrad(
 
 
 def rmsprop(
-    p: npt.ArrayLike,
-    h: npt.ArrayLike,
-    dp: npt.ArrayLike,
+    p: np.typing.ArrayLike,
+    h: np.typing.ArrayLike,
+    dp: np.typing.ArrayLike,
     lr: float,
     decay_rate: float,
     *,
@@ -325,10 +324,10 @@ def rmsprop(
 
 
 def adam(
-    p: npt.ArrayLike,
-    m: npt.ArrayLike,
-    v: npt.ArrayLike,
-    dp: npt.ArrayLike,
+    p: np.typing.ArrayLike,
+    m: np.typing.ArrayLike,
+    v: np.typing.ArrayLike,
+    dp: np.typing.ArrayLike,
     lr: float,
     beta1: float,
     beta2: float,
@@ -410,7 +409,7 @@ def _over_root(x: Array, squares: Array) -> Array:
 
 
 def _stepped(
-    step: Callable[..., tuple[Array, ...]], state: dict[str, npt.ArrayLike], dp: npt.ArrayLike, out: Any
+    step: Callable[..., tuple[Array, ...]], state: dict[str, np.typing.ArrayLike], dp: np.typing.ArrayLike, out: Any
 ) -> Any:
     """What `step` makes of the state and the gradient, in the state's dtype and where `out` wants it."""
     arrays, gradient = arguments.step(state, dp)
