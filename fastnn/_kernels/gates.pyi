@@ -1,5 +1,6 @@
 from types import CodeType, FrameType, TracebackType
-from typing import Any, Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 Path = tuple[Any, ...]
 
@@ -48,7 +49,7 @@ class Gate:
         self,
         args: tuple[Any, ...],
         plan: Plan | None,
-        watched: tuple[tuple[dict[str, Any], str, Any], ...] = (),
+        watched: tuple[tuple[Mapping[str, Any], str, Any], ...] = (),
         others: tuple[Any, ...] | None = None,
         kept: Any = None,
     ) -> Kind: ...

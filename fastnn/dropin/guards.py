@@ -110,11 +110,12 @@ def _guard(definition: Definition, mark: str) -> None:
 
 
 def _at(node: ast.stmt, text: str) -> ast.stmt:
-    statement = ast.parse(f"def f():\n    {text.replace(chr(10), chr(10) + '    ')}").body[0].body[0]  # type: ignore[attr-defined]
+    function: Any = ast.parse(f"def f():\n    {text.replace(chr(10), chr(10) + '    ')}").body[0]
+    statement: ast.stmt = function.body[0]
     for each in ast.walk(statement):
         if hasattr(each, "lineno"):
             ast.copy_location(each, node)
-    return statement  # type: ignore[no-any-return]
+    return statement
 
 
 class _Returns(ast.NodeTransformer):

@@ -53,6 +53,8 @@ class Definition:
     kinds : list of Outcome
     closed : str
         Why none of its calls is looked at; empty if they are.
+    has_parts : bool
+        Whether it calls others that have gates.
     """
 
     module: str
@@ -60,6 +62,7 @@ class Definition:
     name: str
     kinds: list[Outcome] = field(default_factory=list)
     closed: str = ""
+    has_parts: bool = False
 
     def __str__(self) -> str:
         return ".".join(filter(None, (self.module, self.of_class, self.name)))
@@ -87,6 +90,7 @@ class Definition:
             return None
         subject = args[0] if args and self._is_mine(args[0]) else None
         found = reach.of(gate.code, frame.f_globals, subject)
+        self.has_parts |= found.has_parts
         if found.reason:
             self._close(gate, found.reason)
             return None

@@ -10,20 +10,18 @@ import builtins
 import dis
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
 
-from fastnn._kernels.gates import Gate
-
 # What changes nothing and reads nothing but its arguments.
 HARMLESS = {
     each
-    for name, each in vars(builtins).items()
-    if isinstance(each, type) and (issubclass(each, BaseException) or name in {"bool", "complex", "float", "int", "str"})
+    for each in vars(builtins).values()
+    if isinstance(each, type) and (issubclass(each, BaseException) or each in {bool, complex, float, int, str})
 } | {
     abs, all, any, dict, divmod, enumerate, isinstance, issubclass, len, list, max, min, object, pow, range, reversed,
     round, set, sorted, sum, super, tuple, type, zip
@@ -50,14 +48,17 @@ class Reach:
         The floats among its constants and among what is watched.
     by_shape : bool
         Whether shapes may decide what it does, or whether it raises.
+    has_parts : bool
+        Whether it calls functions with gates of their own.
     reason : str
         Why it cannot be replaced, if so.
     """
 
     names: set[str] = field(default_factory=set)
-    watched: list[tuple[dict[str, Any], str, Any]] = field(default_factory=list)
+    watched: list[tuple[Mapping[str, Any], str, Any]] = field(default_factory=list)
     floats: list[float] = field(default_factory=list)
     by_shape: bool = False
+    has_parts: bool = False
     reason: str = ""
 
 
@@ -108,9 +109,15 @@ def _add(reach: Reach, code: CodeType, names: dict[str, Any], subject: Any, seen
         _add_attribute(reach, subject, name, seen, depth)
 
 
+def gate_of(code: CodeType) -> Any:
+    """The gate that a guard in the code asks; None if there is none."""
+    return next((constant for constant in code.co_consts if hasattr(constant, "serve")), None)
+
+
 def plain(code: CodeType) -> CodeType:
     """The code as it was before a guard was put into it."""
-    return next((constant.code for constant in code.co_consts if isinstance(constant, Gate)), code)
+    gate = gate_of(code)
+    return code if gate is None else gate.code
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:
@@ -182,6 +189,7 @@ def _add_value(
         if value.__module__ and value.__module__.split(".")[0] in NUMERIC:
             return
         reach.watched.append((names, name, value))
+        reach.has_parts |= gate_of(value.__code__) is not None
         if value.__closure__:
             reach.reason = f"calls {name}, which has a memory of its own"
         else:
@@ -194,7 +202,11 @@ def _add_value(
         if value not in HARMLESS and (value.__module__ or "").split(".")[0] not in NUMERIC:
             reach.reason = f"calls {name}"
     elif isinstance(value, type):
-        if value not in HARMLESS and not issubclass(value, BaseException) and value.__module__.split(".")[0] not in NUMERIC:
+        if (
+            value not in HARMLESS
+            and not issubclass(value, BaseException)
+            and value.__module__.split(".")[0] not in NUMERIC
+        ):
             reach.reason = f"uses the class {name}"
     elif callable(value) and type(value).__module__.split(".")[0] in NUMERIC:
         return  # NumPy's dispatchers
@@ -213,7 +225,8 @@ def _add_attribute(reach: Reach, subject: Any, name: str, seen: set[CodeType], d
             value = value.__func__
         if isinstance(value, FunctionType):
             reach.names.discard(name)
-            reach.watched.append((vars(holder), name, vars(holder)[name]))
+            reach.has_parts |= gate_of(value.__code__) is not None
+            reach.watched.append((vars(holder), name, vars(holder)[name]))  # what a class has can be set anew
             _add(reach, plain(value.__code__), value.__globals__, subject, seen, depth + 1)
         elif name in vars(holder) and hasattr(type(value), "__get__") and not isinstance(value, CONSTANTS):
             if type(value).__name__ != "member_descriptor":
@@ -226,4 +239,4 @@ def _is_theirs(module: ModuleType) -> bool:
     if module.__name__ == "__main__":
         return True
     folders = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    return bool(file) and module.__name__ not in sys.stdlib_module_names and not file.startswith(tuple(folders))
+    return file is not None and module.__name__ not in sys.stdlib_module_names and not file.startswith(tuple(folders))

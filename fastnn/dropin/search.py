@@ -1,7 +1,7 @@
 """Which op, with which operands, leaves behind what somebody's function leaves: found and confirmed by running both.
 
-Theirs runs on copies only, filled with numbers of our own, and only where its code says that it has no effect beside its
-arguments.
+Theirs runs on copies only, filled with numbers of our own, and only where its code says that it has no effect beside
+its arguments.
 """
 
 from __future__ import annotations
@@ -79,10 +79,12 @@ class Search:
     constants : list of float
     """
 
-    def __init__(self, theirs: Theirs, names: Names, before: Args, after: tuple[Any, Args], constants: list[float]) -> None:
+    def __init__(
+        self, theirs: Theirs, names: Names, before: Args, after: tuple[Any, Args], constants: list[float]
+    ) -> None:
         self.theirs, self.names, self.before, self.after = theirs, names, before, after
         self.constants = list(dict.fromkeys([*constants, 0.0]))
-        self.reason = "is nothing that fastnn has"
+        self.reason = "is like no op of fastnn's"
 
     def plan(self, rules: Sequence[Rule]) -> Found | None:
         """The first plan that holds; None leaves its reason in `reason`."""
@@ -244,6 +246,7 @@ class Search:
         try:
             result, effects = explain(run.result), tuple(explain.effects())
         except Unlike:
+            self.reason = explain.near(rule.ours) or self.reason
             return None
         if binding.into is not None:
             wanted = [(binding.paths[target], "out", i) for i, target in enumerate(binding.targets)]
@@ -317,6 +320,20 @@ class _Explainer:
             and out.shape == value.shape
             and not states.differ_in_numbers(value, out, self.summed, True)
         )
+
+    def near(self, ours: str) -> str:
+        """What an op's first output would be the result but for; empty if it is another thing."""
+        x, y = self.run.result, self.outs[0]
+        if type(x) is not np.ndarray or type(y) is not np.ndarray or x.shape != y.shape:
+            return ""
+        if x.dtype != y.dtype:
+            wide = np.result_type(x, y)
+            same = wide.kind == "f" and not states.differ_in_numbers(x.astype(wide), y.astype(wide), True, False)
+            return f"gives {x.dtype} where {ours} gives {y.dtype}" if same else ""
+        if states.differ_in_numbers(x, y, self.summed, False):
+            return ""
+        signs = states.differ_in_numbers(x, y, self.summed, True)
+        return f"gives -0.0 where {ours} gives 0.0" if signs else f"leaves behind something else than {ours}"
 
     def effects(self) -> Iterator[tuple[Path, Source]]:
         """What is set or written beside the result."""

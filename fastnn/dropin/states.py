@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from fastnn.arguments import Array
+from fastnn.trials.base import Path
 
-Path = tuple[Any, ...]  # an argument's number, then names of attributes and keys as tuples of one
 Names = tuple[str, ...] | None  # of the attributes of the first argument that count
 SCALARS = bool, int, float, complex, str, bytes, type(None), type(Ellipsis), np.generic
 
@@ -154,8 +154,9 @@ def differ(
     signs : bool, optional
         Whether -0.0 is told from 0.0.
     """
-    a = [((), theirs[0]), *_all(theirs[1], names)]
-    b = [((), ours[0]), *_all(ours[1], names)]
+    result: Path = ()
+    a = [(result, theirs[0]), *_all(theirs[1], names)]
+    b = [(result, ours[0]), *_all(ours[1], names)]
     if [path for path, _ in a] != [path for path, _ in b]:
         return "other attributes are set"
     if _shared([value for _, value in a]) != _shared([value for _, value in b]):
@@ -174,7 +175,7 @@ def _name(path: Path) -> str:
 
 def _all(args: tuple[Any, ...], names: Names) -> list[tuple[Path, Any]]:
     """The leaves, and the containers as they are."""
-    found = []
+    found: list[tuple[Path, Any]] = []
     for i, value in enumerate(args):
         if i == 0 and names is not None:
             found += [((0, name), getattr(value, name)) for name in names if hasattr(value, name)]
@@ -270,4 +271,16 @@ def overlap(a: Any, b: Any) -> bool:
     return isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and bool(np.may_share_memory(a, b))
 
 
-__all__ = ["CLOSE", "Copier", "Names", "Path", "Unlike", "can_be_copied", "copied", "differ", "is_plain", "overlap", "walk"]
+__all__ = [
+    "CLOSE",
+    "Copier",
+    "Names",
+    "Path",
+    "Unlike",
+    "can_be_copied",
+    "copied",
+    "differ",
+    "is_plain",
+    "overlap",
+    "walk",
+]

@@ -1,7 +1,7 @@
 """What may stand for functions, methods and optimizers of somebody's, family by family.
 
-A rule names an op, what its operands look like, and the words in a name that say to try it.  What a function is, is told
-by trial.
+A rule names an op, what its operands look like, and the words in a name that say to try it.  What a function is, is
+told by trial.
 """
 
 from __future__ import annotations

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.dropin.states import Path
-
+Path = tuple[Any, ...]  # an argument's number, then names of attributes and keys as tuples of one
 Leaves = dict[Path, Any]
 
 
@@ -65,8 +64,8 @@ class Rule:
     bends : bool, optional
         Whether large numbers and those that are none are a matter of the formula.
     domain : {"any", "kept", "unit"}, optional
-        Where its numbers lie: anywhere; from 0 to 1 in all arrays but the first that is given, since they are outputs of
-        an activation; or from 0 to 1 in all arrays.
+        Where its numbers lie: anywhere; from 0 to 1 in all arrays but the first that is given, since they are outputs
+        of an activation; or from 0 to 1 in all arrays.
     """
 
     ours: str

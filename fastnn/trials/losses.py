@@ -16,15 +16,30 @@ SQUARED = "squared", "mse", "square", "loss"
 
 def rules() -> Iterator[Rule]:
     yield Rule("cross_entropy_error", CROSS, (rows, targets, constant), _cross_entropy, summed=True, domain="unit")
-    yield Rule("cross_entropy_error_backward", CROSS, (rows, targets), ops.cross_entropy_error_backward, summed=True, domain="unit")
-    yield Rule("softmax_cross_entropy", CROSS, (rows, targets, constant), _softmax_cross_entropy, summed=True, bends=True)
+    yield Rule(
+        "cross_entropy_error_backward",
+        CROSS,
+        (rows, targets),
+        ops.cross_entropy_error_backward,
+        summed=True,
+        domain="unit",
+    )
+    yield Rule(
+        "softmax_cross_entropy", CROSS, (rows, targets, constant), _softmax_cross_entropy, summed=True, bends=True
+    )
     yield Rule("softmax_cross_entropy", CROSS, (rows, targets, constant), _loss_and_grad, summed=True, bends=True)
     for gradient in (ops.softmax_cross_entropy_backward,):
         yield Rule("softmax_cross_entropy_backward", CROSS, (rows, targets), gradient, summed=True, domain="unit")
-        yield Rule("softmax_cross_entropy_backward", CROSS, (rows, targets, number), gradient, summed=True, domain="unit")
+        yield Rule(
+            "softmax_cross_entropy_backward", CROSS, (rows, targets, number), gradient, summed=True, domain="unit"
+        )
     binary = ("sigmoid", "binary", "cross", "bce", "loss")
-    yield Rule("sigmoid_cross_entropy", binary, (floats, targets, constant), _sigmoid_cross_entropy, summed=True, bends=True)
-    yield Rule("sigmoid_cross_entropy_backward", binary, (floats, targets), ops.sigmoid_cross_entropy_backward, summed=True)
+    yield Rule(
+        "sigmoid_cross_entropy", binary, (floats, targets, constant), _sigmoid_cross_entropy, summed=True, bends=True
+    )
+    yield Rule(
+        "sigmoid_cross_entropy_backward", binary, (floats, targets), ops.sigmoid_cross_entropy_backward, summed=True
+    )
     for name, scale in SCALES.items():
         yield Rule(name, SQUARED, (floats, floats), _scaled(scale), summed=True)
         yield Rule(f"the gradient of {name}", SQUARED, (floats, floats), _scaled_gradient(scale), summed=True)

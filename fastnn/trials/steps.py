@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from itertools import permutations, product
 from typing import Any
 
-
 from fastnn import ops, optimizers
-from fastnn.dropin.states import Path
-from fastnn.trials.base import Binding, Constant, Leaves, Rule, constant, floats
+from fastnn.trials.base import Binding, Constant, Leaves, Path, Rule, constant, floats
 
 WORDS = "sgd", "momentum", "nesterov", "nag", "adagrad", "rmsprop", "adam", "update", "optim", "step", "descent"
 
@@ -42,7 +40,9 @@ class StepRule(Rule):
         bundles = _bundles(leaves)
         values: list[Any] = [path for path, leaf in leaves.items() if constant(leaf)]
         values += [Constant(value) for value in constants]
-        counters: list[Any] = [path for path, leaf in leaves.items() if type(leaf) is int] if self.ours == "adam" else [None]
+        counters: list[Any] = (
+            [path for path, leaf in leaves.items() if type(leaf) is int] if self.ours == "adam" else [None]
+        )
         orders = sorted(permutations(bundles, 2 + self.kept), key=_unusual)
         for numbers in permutations(_in_order(values, self.numbers), len(self.numbers)):
             for counter, chosen in product(counters, orders):
