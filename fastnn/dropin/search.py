@@ -32,11 +32,24 @@ MOST = 400  # ways to bind a rule that are tried
 
 @dataclass(frozen=True)
 class Found:
-    """A plan, what it is called, and a call of the same kind with all scalars changed that may be others."""
+    """
+    A plan.
+
+    Attributes
+    ----------
+    plan : Plan
+    ours : str
+        What it is called.
+    others : tuple
+        Arguments of the same kind, with all scalars changed that may be others.
+    by_shape : bool
+        Whether it holds for these shapes only.
+    """
 
     plan: Plan
     ours: str
     others: Args
+    by_shape: bool
 
 
 class Search:
@@ -87,9 +100,10 @@ class Search:
             yield binding
 
     def _of(self, rule: Rule, binding: Binding, run: Run) -> Found | None:
-        plan = self._explained(rule, binding, run)
-        if plan is None:
+        explained = self._explained(rule, binding, run)
+        if explained is None:
             return None
+        plan, by_shape = explained
         reason = self._unlike(rule, plan, states.copied(self.before, self.names), *self.after)
         if reason:
             self.reason = f"is not {rule.ours}: {reason}"
@@ -118,10 +132,11 @@ class Search:
                 conditions += [(partial(_within, limit), path) for path in arrays]
         if conditions:
             plan = Plan(plan.compute, plan.operands, plan.result, plan.effects, tuple(conditions))
-        free = self._same(rule, plan, SIZES[1], floats_but=binding.paths) == ""
-        return Found(
-            plan, rule.ours, states.copied(self.before, self.names, partial(other_scalar, binding.paths, free))
-        )
+        # Scalars that may be others: those that are operands, and floats that theirs does not look at.
+        ways: list[tuple[tuple[Path, ...], bool]] = [(binding.paths, True), (binding.paths, False), ((), False)]
+        paths, free = next(w for w in ways if not self._same(rule, plan, SIZES[1], operands=w[0], free=w[1]))
+        others = states.copied(self.before, self.names, partial(other_scalar, paths, free))
+        return Found(plan, rule.ours, others, by_shape or rule.counts)
 
     # ------------------------------------------------------------ running both
 
@@ -180,8 +195,8 @@ class Search:
 
     # ------------------------------------------------------------ what is left behind
 
-    def _explained(self, rule: Rule, binding: Binding, run: Run) -> Plan | None:
-        """The plan by which a binding leaves behind what theirs has left."""
+    def _explained(self, rule: Rule, binding: Binding, run: Run) -> tuple[Plan, bool] | None:
+        """The plan by which a binding leaves behind what theirs has left; whether it does so for these shapes only."""
         try:
             with undisturbed():
                 outs = binding.compute(*[states.at(run.given, path) for path in binding.paths])
@@ -198,8 +213,8 @@ class Search:
             written = [(path, source.name, source.what) for path, source in effects if source.written]
             if sorted(written, key=str) == sorted(wanted, key=str):
                 effects = tuple([each for each in effects if not each[1].written])
-                return Plan(binding.into, binding.paths, result, effects)
-        return Plan(binding.compute, binding.paths, result, effects)
+                return Plan(binding.into, binding.paths, result, effects), explain.by_shape
+        return Plan(binding.compute, binding.paths, result, effects), explain.by_shape
 
 
 @contextmanager

@@ -61,6 +61,8 @@ class Rule:
         The same with the first operand changed in place.
     summed : bool, optional
         Whether numbers are sums, so that they are close relative to the largest.
+    counts : bool, optional
+        Whether how many there are is a part of the formula, so that theirs may have it as a number.
     bends : bool, optional
         Whether large numbers and those that are none are a matter of the formula.
     domain : {"any", "kept", "unit"}, optional
@@ -74,6 +76,7 @@ class Rule:
     compute: Callable[..., Any]
     into: Callable[..., Any] | None = None
     summed: bool = False
+    counts: bool = False
     bends: bool = False
     domain: str = "any"
 

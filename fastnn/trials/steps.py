@@ -17,7 +17,7 @@ def rules() -> Iterator[Rule]:
     for name in optimizers.__all__:
         optimizer = getattr(optimizers, name)
         op = getattr(ops, optimizer.op)
-        yield StepRule(optimizer.op, WORDS, (), op, summed=False, kept=len(optimizer.kept), numbers=optimizer.numbers)
+        yield StepRule(optimizer.op, WORDS, (), op, summed=True, kept=len(optimizer.kept), numbers=optimizer.numbers)
 
 
 @dataclass(frozen=True)
