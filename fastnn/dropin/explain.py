@@ -105,7 +105,7 @@ class Explainer:
             type(out) is type(value)
             and out.dtype == value.dtype
             and out.shape == value.shape
-            and not states.differ_in_numbers(value, out, self.summed, True)
+            and not states.differ_in_numbers(value, out, self.summed, not self.summed)
         )
 
     def near(self, ours: str) -> str:

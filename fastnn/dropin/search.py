@@ -104,7 +104,7 @@ class Search:
         if explained is None:
             return None
         plan, by_shape = explained
-        reason = self._unlike(rule, plan, states.copied(self.before, self.names), *self.after)
+        reason = self._unlike(rule, plan, states.copied(self.before, self.names), *self.after, not rule.summed)
         if reason:
             self.reason = f"is not {rule.ours}: {reason}"
             return None
@@ -151,7 +151,7 @@ class Search:
             return f"could not be tried: {type(error).__name__}: {error}"
 
     def _unlike(
-        self, rule: Rule, plan: Plan, args: Args, result: Any, after: Args, signs: bool = True, warned: Any = None
+        self, rule: Rule, plan: Plan, args: Args, result: Any, after: Args, signs: bool, warned: Any = None
     ) -> str:
         """How what the plan makes of the arguments is unlike what theirs has made."""
         with undisturbed() as warned_of:
@@ -167,7 +167,7 @@ class Search:
             run = self._run(given)
             if isinstance(run, str):
                 return run
-            exact = not how.get("zeros") and not how.get("special")
+            exact = not (rule.summed or how.get("zeros") or how.get("special"))
             # Of numbers that are none NumPy warns as its loops come upon them.
             warned = None if how.get("special") else run.warned
             reason = self._unlike(rule, plan, given, run.result, run.args, exact, warned)
