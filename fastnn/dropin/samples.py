@@ -11,6 +11,7 @@ from fastnn.dropin.states import Args, Names
 from fastnn.trials.base import Path
 
 MANY = 64
+PERIOD = 4093  # a prime, so that rows differ
 
 
 class Samples:
@@ -30,9 +31,9 @@ class Samples:
         arrays = [path for path, leaf in self.leaves.items() if is_float_array(leaf)]
         of_self = names is not None
         self.first = next((path for path in arrays if path[0] == of_self), None)
-        smallest = min([self.leaves[path].size for path in arrays], default=MANY)
+        largest = max([self.leaves[path].size for path in arrays], default=MANY)
         # Few numbers at a time show little.
-        self.seeds = range(1, 3 + min(16, MANY // max(1, smallest)))
+        self.seeds = range(1, 3 + min(16, MANY // max(1, largest)))
 
     def filled(
         self,
@@ -88,7 +89,9 @@ class Samples:
             x = _numbers(rng, value, size, unit, positive, zeros, special)
             if alike is None:
                 return x
-            x = np.abs(x) * value.dtype.type(1 if unit or positive else alike) + 0  # no -0.0
+            x = (np.abs(x) + value.dtype.type(0.001)) * value.dtype.type(
+                1 if unit or positive else alike
+            ) + 0  # no -0.0
             return np.full_like(x, x.flat[0]) if x.size and rng.random() < 0.5 else x
 
         return states.copied(self.args, self.names, change)
@@ -98,6 +101,9 @@ def _numbers(
     rng: np.random.Generator, like: Any, size: float, unit: bool, positive: bool, zeros: bool, special: bool
 ) -> Any:
     """Numbers up to a size, small and large ones, with 0 among them and the smallest there are."""
+    if like.size > PERIOD:
+        some = _numbers(rng, np.empty(PERIOD, like.dtype), size, unit, positive, zeros, special)
+        return np.resize(some, like.shape)
     shape, info = like.shape, np.finfo(like.dtype)
     size = min(size, float(info.max) / 4)
     if unit:
