@@ -396,3 +396,367 @@ def test_plain_floats_and_arrays_without_dimensions_are_updated():
                 a.update(params, grads)
                 b.update(twins, copy.deepcopy(grads))
                 assert_same(params, twins)
+
+
+# ---------------------------------------------------------------- what a body may depend on
+
+X = np.array([[-1.5, 0.5, 2.0], [3.0, -0.25, 1.0]])
+
+
+def told(source, name="relu"):
+    """The function, and what became of it."""
+    replacer = dropin.Replacer()
+    names = module(source, replacer)
+    return getattr(names, name), lambda: replacer.findings[0], names
+
+
+@pytest.mark.parametrize(
+    ("source", "change"),
+    [
+        ("LEAK = 0.0\ndef relu(x): return np.where(x > 0, x, LEAK * x)", lambda g: g.__setitem__("LEAK", 0.5)),
+        ("LEAK = 0\ndef relu(x): return np.where(x > 0, x, LEAK * x + 0.0)", lambda g: g.__setitem__("LEAK", 1)),
+        ("def half(x): return 0.0 * x\ndef relu(x): return np.where(x > 0, x, half(abs(x)))", lambda g: g.__setitem__("half", abs)),
+        ("class relu:\n  leak = 0.0\n  def forward(self, x): return np.where(x > 0, x, self.leak * abs(x))", lambda g: setattr(g["relu"], "leak", 2.0)),
+        ("class relu:\n  def bend(self, x): return 0 * abs(x)\n  def forward(self, x): return np.where(x > 0, x, self.bend(x))", lambda g: setattr(g["relu"], "bend", lambda self, x: x)),
+        ("class relu:\n  def __init__(self): self.leak = 0.0\n  def forward(self, x): return np.where(x > 0, x, self.leak * abs(x))", lambda g: g["it"].__setattr__("leak", 2.0)),
+        ("class relu:\n  def __init__(self): self.scale = np.ones(3)\n  def forward(self, x): return np.maximum(x, 0) * self.scale", lambda g: g["it"].__setattr__("scale", np.array([1.0, 2.0, 3.0]))),
+    ],
+)  # fmt: skip
+def test_what_it_reads_may_change_later(source, change):
+    results = []
+    for replacer in (None, dropin.Replacer()):
+        names = vars(module(source, replacer))
+        names = names["relu"].__globals__ if isinstance(names["relu"], types.FunctionType) else names
+        made = names["relu"]
+        names["it"] = made() if isinstance(made, type) else None
+        if isinstance(made, type):
+            names |= made.forward.__globals__ | {"it": names["it"]}
+        call = names["it"].forward if names["it"] else made
+        rows = [call(X.copy()) for _ in range(4)]
+        change(names)
+        rows += [call(X.copy()) for _ in range(4)]
+        results.append(rows)
+    assert_same(*results)
+    assert not np.array_equal(results[0][0], results[0][-1])
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("calls = 0\ndef relu(x):\n  global calls\n  calls += 1\n  return np.maximum(x, 0)", "changes the global calls"),
+        ("seen = []\ndef relu(x):\n  seen.append(x)\n  return np.maximum(x, 0)", "reads seen, which may change"),
+        ("def relu(x):\n  print('relu')\n  return np.maximum(x, 0)", "calls print"),
+        ("def relu(x):\n  relu.calls = 1\n  return np.maximum(x, 0)", "changes the attribute calls of another object"),
+        ("def relu(x): return np.maximum(x, 0) + 0 * np.random.rand()", "draws random numbers"),
+        ("import time\ndef relu(x):\n  time.time()\n  return np.maximum(x, 0)", "uses time"),
+        ("def relu(x):\n  import random\n  return np.maximum(x, random.random() * 0)", "imports random"),
+        ("def relu(x): return x * (x > 0) + 0.0 * x.sum()", "gives -0.0 where relu gives 0.0"),
+        ("def relu(x):\n  y = np.zeros(x.shape, 'f')\n  y[x > 0] = x[x > 0]\n  return y", "gives float32 where relu gives float64"),
+        ("def relu(x):\n  return eval('np.maximum(x, 0)')", "calls eval"),
+        ("class Config: leak = 0\nconfig = Config()\ndef relu(x): return np.maximum(x, 0) + config.leak", "reads config, which may change"),
+        ("def relu(x): return np.maximum(x, nothing)", "reads nothing, which is not there"),
+    ],
+)  # fmt: skip
+def test_what_has_other_effects_or_is_another_thing_is_left(source, reason):
+    relu, finding, _ = told(source)
+    for _ in range(3):
+        with redirect_stdout(io.StringIO()):
+            outcome(lambda: relu(X.copy()))
+    assert finding().ours == () and (reason in finding().reasons or "nothing" in source)
+
+
+def test_effects_happen_once():
+    source = """
+        log = []
+        def relu(x):
+            log.append(x.shape)
+            print("relu", x.shape)
+            return np.maximum(x, 0)
+        class Sigmoid:
+            made = 0
+            def __init__(self): type(self).made += 1
+            def forward(self, x):
+                self.out = 1 / (1 + np.exp(-x))
+                return self.out
+        def softmax_noise(x): return x + np.random.rand(*x.shape)
+    """
+    printed, results = [], []
+    for replacer in (None, dropin.Replacer()):
+        np.random.seed(3)  # noqa: NPY002, what scripts use
+        with redirect_stdout(io.StringIO()) as out:
+            names = module(source, replacer)
+            for _ in range(4):
+                names.relu(X.copy())
+                names.Sigmoid().forward(X)
+                results.append(names.softmax_noise(X))
+        printed.append((out.getvalue(), names.log, names.Sigmoid.made))
+    assert printed[0] == printed[1]
+    assert_same(results[:4], results[4:])
+
+
+def test_the_function_is_the_users_own():
+    source = """
+        import functools, dataclasses
+        def logged(function):
+            def wrapper(*args): return function(*args)
+            return wrapper
+        class Layer:
+            "A layer."
+            def __call__(self, x): return self.forward(x)
+            @classmethod
+            def kind(cls): return cls.__name__
+        class Relu(Layer):
+            leak = 0.0
+            def forward(self, x, train=True):
+                "Above 0."
+                self.mask = x <= 0
+                return np.where(self.mask, 0, x)
+            def backward(self, dout): return np.where(self.mask, 0, dout)
+        @logged
+        def sigmoid(x): return 1 / (1 + np.exp(-x))
+        def relu(inputs, /, *, scale=1.0): return np.maximum(inputs, 0) * scale
+        half = functools.partial(relu, scale=0.5)
+        ACT = {"relu": relu, "sigmoid": sigmoid}
+        def apply(x, f=relu): return f(x)
+        class Net:
+            act = staticmethod(relu)
+            softmax = lambda self, x: x
+            @property
+            def relu(self): return 3
+    """
+    seen = []
+    for replacer in (None, dropin.Replacer()):
+        names = module(source, replacer)
+        layer = names.Relu()
+        for _ in range(3):
+            row = [layer(X), layer.forward(x=X), layer.forward(X, train=False), layer.backward(X), names.sigmoid(X)]
+            row += [names.half(X), names.ACT["relu"](X), names.ACT["sigmoid"](X), names.apply(X), names.Net.act(X)]
+            row += [names.Net().softmax(X), names.Net().relu, outcome(lambda: names.relu(X, 2)), outcome(names.relu)]  # noqa: B023
+            row += [outcome(lambda: names.relu(inputs=X)), names.relu(X, scale=2.0)]  # noqa: B023
+            seen.append(row)
+        relu = names.relu
+        seen.append([relu.__name__, relu.__kwdefaults__, relu.__code__.co_varnames[:2], relu.__code__.co_firstlineno])
+        seen.append([names.Relu.forward.__doc__, names.Relu.__bases__[0].__name__, isinstance(layer, names.Layer)])
+        seen.append([vars(layer), names.Relu.kind(), list(vars(names.Relu)), type(relu).__name__])
+    half = len(seen) // 2
+    assert_same(seen[:half], seen[half:])
+
+
+def test_a_pickle_is_the_class_of_the_user(monkeypatch):
+    replacer = dropin.Replacer()
+    made = types.ModuleType("pickled")
+    exec(replacer.compile("import numpy as np\n" + LAYERS["ReLU that keeps x"][0], "pickled.py", "pickled"), vars(made))
+    monkeypatch.setitem(sys.modules, "pickled", made)
+    layer = made.ReLU()
+    for _ in range(3):
+        layer.forward(X)
+    again = pickle.loads(pickle.dumps(layer))
+    assert type(again) is made.ReLU
+    assert_same(vars(again), vars(layer))
+    assert pickle.loads(pickle.dumps(made.ReLU.forward)) is made.ReLU.forward
+
+
+def test_an_error_is_told_as_without(tmp_path):
+    source = "import numpy as np\n\n\ndef softmax(x):\n    x = x - x.max(axis=1, keepdims=True)\n    return np.exp(x) / x.no\n"
+    source += "\n\ndef relu(x):\n    return np.maximum(\n        x, 0) / np.ones(7)\n"
+    path = tmp_path / "theirs.py"
+    path.write_text(source)
+    texts = []
+    for replacer in (None, dropin.Replacer()):
+        code = compile(source, path, "exec") if replacer is None else replacer.compile(source, str(path), "theirs")
+        names = {}
+        exec(code, names)
+        for call in (lambda: names["softmax"](X[0]), lambda: names["softmax"](X), lambda: names["relu"](X)):  # noqa: B023
+            for _ in range(3):
+                with pytest.raises((AttributeError, ValueError)) as caught:
+                    call()
+                frames = traceback.extract_tb(caught.value.__traceback__)
+                texts.append(
+                    "".join(traceback.format_list(f for f in frames if f.filename == str(path))) + str(caught.value)
+                )
+    assert texts[: len(texts) // 2] == texts[len(texts) // 2 :]
+    linecache.checkcache()
+
+
+def test_a_body_that_raised_is_tried_again_and_recursion_is_no_trouble():
+    source = """
+        def relu(x):
+            if x.ndim > 2: return np.array([relu(part) for part in x])
+            return np.maximum(x, 0)
+        def sigmoid(x, fail=False):
+            if fail: raise ValueError("no")
+            return 1 / (1 + np.exp(-x))
+    """
+    plain, guarded = module(source), module(source, dropin.Replacer())
+    deep = np.arange(24.0).reshape(2, 3, 4) - 12
+    for x in (deep, X, deep, X):
+        assert_same(plain.relu(x), guarded.relu(x))
+    for fail in (True, False, True, False, False):
+        assert_same(*(outcome(lambda: names.sigmoid(X, fail)) for names in (plain, guarded)))  # noqa: B023
+
+
+def test_threads_may_call_at_once():
+    source = ACTIVATIONS["softmax by rows in two dimensions only"] + "\n" + books.VOLUME_1
+    plain, guarded = module(source), module(source, dropin.Replacer())
+    rng = np.random.default_rng(0)
+    xs = [numbers(rng, shape) for shape in ((4, 3), (3,), (1, 5), (9, 2)) * 10]
+    wrong = []
+
+    def work():
+        layer = guarded.Relu()
+        for x in xs:
+            if not np.allclose(guarded.softmax(x), plain.softmax(x)) or np.any(layer.forward(x) != np.maximum(x, 0)):
+                wrong.append(x)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+# ---------------------------------------------------------------- modules that are there already
+
+
+@pytest.fixture
+def theirs(tmp_path, monkeypatch):
+    """A module in a file, imported, and another that has imported from it."""
+    (tmp_path / "somebodys_layers.py").write_text(
+        "import numpy as np\nimport functools\n\n" + books.FUNCTIONS.replace("import numpy as np", "") + "\n\n"
+        "def logged(f):\n    return lambda *a: f(*a)\n\n\n@logged\ndef relu(x):\n    return np.maximum(x, 0)\n\n\n"
+        "class Old:\n    def forward(self, x):\n        return x\n"
+    )
+    (tmp_path / "elsewhere.py").write_text(
+        "from somebodys_layers import sigmoid as squash, relu\nACT = {'s': squash}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import elsewhere
+    import somebodys_layers
+
+    yield somebodys_layers, elsewhere
+    dropin.unpatch()
+    for name in ("somebodys_layers", "elsewhere"):
+        del sys.modules[name]
+
+
+def test_patch_guards_what_is_there_whoever_holds_it(theirs):
+    made, other = theirs
+    sigmoid, code = made.sigmoid, made.sigmoid.__code__
+    expected = sigmoid(X), made.relu(X)
+    done = dropin.patch("somebodys_layers")
+    assert made.sigmoid is sigmoid is other.squash and sigmoid.__code__ is not code
+    for _ in range(3):
+        assert_same((other.ACT["s"](X), other.relu(X)), expected)
+    found = {f.where: f.ours for f in done.findings}
+    assert found["somebodys_layers.sigmoid"] == ("sigmoid",) and found["somebodys_layers.relu"] == ("relu",)
+    assert "somebodys_layers.sigmoid" in str(done)
+    assert sigmoid.__code__.co_filename == code.co_filename and sigmoid.__code__.co_firstlineno == code.co_firstlineno
+    assert not dropin.patch("somebodys_layers").findings  # it has gates already
+    dropin.unpatch()
+    assert sigmoid.__code__ is code
+    with dropin.patch(made) as done:
+        assert sigmoid.__code__ is not code
+    assert sigmoid.__code__ is code
+
+
+def test_what_was_given_another_code_meanwhile_keeps_it(theirs):
+    made, _ = theirs
+    done = dropin.patch(made)
+    made.sigmoid.__code__ = (lambda x: x).__code__
+    done.undo()
+    assert made.sigmoid(3) == 3
+
+
+def test_a_module_without_source_is_left():
+    made = types.ModuleType("sourceless")
+    exec("def sigmoid(x): return x", vars(made))
+    with dropin.patch(made) as done:
+        assert made.sigmoid(3) == 3 and done.findings == []
+    with pytest.raises(ModuleNotFoundError):
+        dropin.patch("no_such_module")
+
+
+def test_a_changed_file_is_not_taken_for_the_module(theirs, tmp_path):
+    made, _ = theirs
+    path = tmp_path / "somebodys_layers.py"
+    path.write_text(path.read_text().replace("np.exp(-x)", "np.exp(-2 * x)").replace("1 / (1 +", "1 / (2 +"))
+    expected = made.sigmoid(X)
+    with dropin.patch(made):
+        for _ in range(3):
+            assert_same(made.sigmoid(X), expected)
+
+
+# ---------------------------------------------------------------- the gate
+
+
+def test_kinds_are_told_apart():
+    calls = []
+    gate = Gate(None, lambda gate, frame, args: calls.append(args), lambda *_: None)
+    x = np.ones((3, 2))
+    unlike = [
+        (x,), (x.astype("f"),), (x[0],), (x.T,), (np.ones((4, 4))[:, ::2],), (x[:1],), (x[:, :1],), (x[:0],), (x.astype(">f8"),),
+        (x, x), (x, x.copy()), (x, x[0]), (1,), (2,), (True,), (1.0,), (2.0,), (np.float64(1),), ("a",), ("b",), (None,), ([x],),
+        ((x,),), ({"a": x},), ({"b": x},), ({"a": x, "b": x},), ([x, x],), (np.sum,), (np.exp,), (np.exp, x), (int,), (x > 0,), (object(),),
+    ]  # fmt: skip
+    read_only = x.copy()
+    read_only.flags.writeable = False
+    unlike.append((read_only,))
+    for args in unlike:
+        assert not gate.is_known(*args), args
+        gate.learn(args, None)
+        assert gate.is_known(*copy.copy(args)), args
+    assert gate.is_known(np.zeros((7, 5)))
+    gate.look_at(None, True)
+    gate.learn((x,), None)
+    assert gate.is_known(x.copy()) and not gate.is_known(np.zeros((7, 5)))
+
+
+def test_an_unknown_kind_begins_and_a_known_one_does_not():
+    begun = []
+    gate = Gate(None, lambda gate, frame, args: begun.append((frame.f_code.co_name, args)), lambda *_: None)
+
+    def asking(x):
+        return gate.serve(x)
+
+    assert asking(3) is ... and begun == [("asking", (3,))]
+    gate.learn((3,), None)
+    assert asking(3) is ... and len(begun) == 1
+    gate.is_open = False
+    assert asking("x") is ... and len(begun) == 1
+
+
+def test_what_a_body_reads_is_told_from_its_code():
+    names = {"np": np, "eps": 1e-7}
+    exec(
+        "class Layer:\n  def forward(self, x):\n    self.n += 1\n    self.y = [self.k * v for v in x]\n    return np.exp(self.a) + eps",
+        names,
+    )
+    found = reach.of(names["Layer"].forward.__code__, names, names["Layer"]())
+    assert found.names == {"n", "y", "k", "a"} and found.reason == "" and 1e-7 in found.floats
+    assert [(name, value) for _, name, value in found.watched] == [("eps", 1e-7)]
+    for body, reason in (
+        ("help(self)", "hands self on"),
+        ("del self.x", "changes the attribute x of another object"),
+        ("x.y = 1", "changes the attribute y of another object"),
+        ("return vars(self)", "calls vars"),
+        ("return self.__dict__", "reads __dict__, which its class computes"),
+    ):
+        exec(f"class Layer:\n  def forward(self, x): {body}", names)
+        assert reach.of(names["Layer"].forward.__code__, names, names["Layer"]()).reason == reason
+
+
+def test_guards_keep_the_docstring_and_leave_what_cannot_be_guarded():
+    asked = []
+    source = (
+        "def f(x):\n    'doc'\n    return x\n\n\ndef g(*x): return x\n\n\ndef h(x): yield x\n\n\ndef k(): return 1\n"
+        "\n\ndef outer(y):\n    def inner(x): return x + y\n    return inner\n\n\nasync def m(x): return x\n"
+    )
+    names = {}
+    exec(guards.compile_guarded(source, "f.py", lambda *of: asked.append(of[:2]) or None), names)
+    assert asked == [("", "f"), ("", "outer")] and names["f"].__doc__ == "doc"
+    gate = Gate(None, lambda *_: None, lambda *_: None)
+    exec(guards.compile_guarded(source, "f.py", lambda *_: gate), names)
+    assert names["f"].__doc__ == "doc" and names["f"](4) == 4 and names["outer"](2)(3) == 5
+    with pytest.raises(SyntaxError):
+        guards.compile_guarded("x = (", "f.py", lambda *_: None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import linecache
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
 from types import CodeType, FunctionType, ModuleType, TracebackType
@@ -15,8 +15,7 @@ from fastnn import trials
 from fastnn._kernels.gates import Gate
 from fastnn.dropin.guards import compile_guarded, gates_by_place
 from fastnn.dropin.kinds import Definition
-
-SOURCES = (".py", ".pyw")
+from fastnn.dropin.reach import gate_of
 
 
 @dataclass(frozen=True)
@@ -59,10 +58,15 @@ class Replacer:
     Attributes
     ----------
     definitions : list of Definition
+        In the order of the sources.
     """
 
     def __init__(self) -> None:
-        self.definitions: list[Definition] = []
+        self._by_gate: dict[Gate, Definition] = {}
+
+    @property
+    def definitions(self) -> list[Definition]:
+        return [*self._by_gate.values()]
 
     def compile(self, source: Any, filename: str, module: str) -> CodeType:
         """A module's code, with guards; what cannot be parsed fails as Python's own does."""
@@ -73,8 +77,14 @@ class Replacer:
         is_special = name.startswith("__") and name != "__call__"
         if is_special or not trials.of(of_class, name):
             return None
-        self.definitions.append(Definition(module, of_class, name))
-        return self.definitions[-1].gate(code)
+        definition = Definition(module, of_class, name)
+        gate = definition.gate(code)
+        self._by_gate[gate] = definition
+        return gate
+
+    def keep(self, gates: Collection[Gate]) -> None:
+        """Forget all definitions but those of some gates."""
+        self._by_gate = {gate: definition for gate, definition in self._by_gate.items() if gate in gates}
 
     @property
     def findings(self) -> list[Finding]:
@@ -142,12 +152,15 @@ def patch(module: ModuleType | str) -> Patch:
     sources: dict[str, dict[tuple[str, int], CodeType]] = {}
     for function in _functions(module):
         code = function.__code__
+        if gate_of(code) is not None:
+            continue
         if code.co_filename not in sources:
             sources[code.co_filename] = _guarded(replacer, code.co_filename, module.__name__)
         guarded = sources[code.co_filename].get((code.co_qualname, code.co_firstlineno))
-        if guarded is not None and guarded.co_freevars == code.co_freevars:
+        if guarded is not None and gate_of(guarded).code == code:  # and not of a file that was changed meanwhile
             function.__code__ = guarded
             changed.append((function, code, guarded))
+    replacer.keep([gate_of(guarded) for _, _, guarded in changed])
     _patches.append(Patch(replacer, changed))
     return _patches[-1]
 
