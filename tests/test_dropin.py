@@ -538,13 +538,13 @@ def test_kinds_are_told_apart():
     read_only.flags.writeable = False
     unlike.append((read_only,))
     for args in unlike:
-        assert not gate.is_known(*args), args
+        assert not gate.kind_of(*args), args
         gate.learn(args, None)
-        assert gate.is_known(*copy.copy(args)), args
-    assert gate.is_known(np.zeros((7, 5)))
+        assert gate.kind_of(*copy.copy(args)), args
+    assert gate.kind_of(np.zeros((7, 5)))
     gate.look_at(None, True)
     gate.learn((x,), None)
-    assert gate.is_known(x.copy()) and not gate.is_known(np.zeros((7, 5)))
+    assert gate.kind_of(x.copy()) and not gate.kind_of(np.zeros((7, 5)))
 
 
 def test_an_unknown_kind_begins_and_a_known_one_does_not():
