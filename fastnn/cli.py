@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import ast
+import builtins
 import json
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import CodeType
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from fastnn import data, dropin, info, profiling, reports, scripts
+from fastnn import data, dropin, info, profiling, reports, runner, scripts
 from fastnn.backends import backends, config, get_backend, use_backend
 from fastnn.examples import EXAMPLES
 from fastnn.networks import MLP
@@ -76,6 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, ValueError, scripts.ScriptError) as error:
         return _fail(f"fastnn {arguments.command}: {error}")
     except KeyboardInterrupt:
+        if arguments.run is _run:  # it ends as Python does
+            raise
         print(f"fastnn {arguments.command}: interrupted", file=sys.stderr)
         return 130
 
@@ -311,17 +317,46 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-verify", action="store_true", help="compare signatures only, run nothing side by side")
     parser.add_argument("--quiet", action="store_true", help="do not say what was replaced and what was left")
+    parser.add_argument("-m", dest="as_module", action="store_true", help="run a module by its name, as python -m does")
     parser.add_argument("script", help="the script; what follows is for it")
     parser.add_argument("args", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     parser.set_defaults(run=_run)
 
 
-def _run(arguments: argparse.Namespace) -> int:
-    code, findings = dropin.run_script(arguments.script, arguments.args, verify=not arguments.no_verify)
-    if not arguments.quiet:
+def _run(arguments: argparse.Namespace) -> NoReturn:
+    compile, findings = _replacing(verify=not arguments.no_verify)
+
+    def report() -> None:
         found = list(map(str, findings)) or ["nothing was found under a name that fastnn has too"]
         print("fastnn run:", *found, sep="\n  ", file=sys.stderr)
-    return code
+
+    at_end = None if arguments.quiet else report
+    runner.run(arguments.script, arguments.args, compile, as_module=arguments.as_module, at_end=at_end)
+
+
+def _replacing(verify: bool) -> tuple[runner.Compile, list[dropin.Finding]]:
+    """What compiles a program so that fastnn's layers replace its own, and what that finds."""
+    chooser = partial(dropin.choose, verify=verify)
+    findings: list[dropin.Finding] = []
+
+    def chosen(theirs: Any) -> Any:
+        ours, reason = chooser(theirs.__name__, theirs)
+        findings.append(dropin.Finding("__main__", theirs.__name__, reason))
+        return ours
+
+    def imported(name: str) -> None:
+        findings.extend(dropin._patch(sys.modules[name], dropin.OURS, chooser).findings)
+
+    def compiled(source: bytes, file: str, name: str) -> CodeType:
+        tree = ast.parse(source, file)
+        if name == "__main__":
+            dropin._marked(tree)
+        else:
+            tree.body += ast.parse(f"{dropin.HOOK}(__name__)").body
+        return compile(tree, file, "exec", dont_inherit=True)
+
+    vars(builtins)[dropin.HOOK] = lambda what: (imported if isinstance(what, str) else chosen)(what)
+    return compiled, findings
 
 
 def _add_profile(parser: argparse.ArgumentParser) -> None:

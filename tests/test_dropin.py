@@ -253,15 +253,14 @@ def test_a_gradient_check_in_one_file_with_an_incompatible_relu(folder):
         ("import sys; sys.exit('no such thing')", 1),
         ("def f():\n    return 1 / 0\nf()", 1),
         ("x = (", 1),
-        ("raise KeyboardInterrupt", 130),
+        ("raise KeyboardInterrupt", None),  # it ends by a signal
     ],
 )
 def test_exit_codes_and_errors_are_the_scripts(tmp_path, text, code):
     (tmp_path / "s.py").write_text(text)
     expected = started(tmp_path, "s.py")
     result = started(tmp_path, "-m", "fastnn", "run", "--quiet", "s.py")
-    assert result[0] == code and (expected[0] == code or code == 130)
-    assert result[1:] == expected[1:]
+    assert result == expected and code in (None, result[0])
 
 
 def test_the_script_sees_what_it_would_see(tmp_path):
