@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ast
-import builtins
 import json
 import math
 import sys
@@ -15,7 +13,6 @@ from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
-from types import CodeType
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -324,7 +321,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> NoReturn:
-    compile, findings = _replacing(verify=not arguments.no_verify)
+    compile, findings = scripts.replacing(partial(dropin.choose, verify=not arguments.no_verify))
 
     def report() -> None:
         found = list(map(str, findings)) or ["nothing was found under a name that fastnn has too"]
@@ -332,31 +329,6 @@ def _run(arguments: argparse.Namespace) -> NoReturn:
 
     at_end = None if arguments.quiet else report
     runner.run(arguments.script, arguments.args, compile, as_module=arguments.as_module, at_end=at_end)
-
-
-def _replacing(verify: bool) -> tuple[runner.Compile, list[dropin.Finding]]:
-    """What compiles a program so that fastnn's layers replace its own, and what that finds."""
-    chooser = partial(dropin.choose, verify=verify)
-    findings: list[dropin.Finding] = []
-
-    def chosen(theirs: Any) -> Any:
-        ours, reason = chooser(theirs.__name__, theirs)
-        findings.append(dropin.Finding("__main__", theirs.__name__, reason))
-        return ours
-
-    def imported(name: str) -> None:
-        findings.extend(dropin._patch(sys.modules[name], dropin.OURS, chooser).findings)
-
-    def compiled(source: bytes, file: str, name: str) -> CodeType:
-        tree = ast.parse(source, file)
-        if name == "__main__":
-            dropin._marked(tree)
-        else:
-            tree.body += ast.parse(f"{dropin.HOOK}(__name__)").body
-        return compile(tree, file, "exec", dont_inherit=True)
-
-    vars(builtins)[dropin.HOOK] = lambda what: (imported if isinstance(what, str) else chosen)(what)
-    return compiled, findings
 
 
 def _add_profile(parser: argparse.ArgumentParser) -> None:

@@ -7,33 +7,37 @@ itself costs inside a layer is measured and taken off.
 
 from __future__ import annotations
 
+import ast
 import builtins
 import gzip
+import io
 import json
 import os
 import pickle
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
 import timeit
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from functools import wraps
 from pathlib import Path
-from threading import get_ident
+from threading import Thread, get_ident
 from time import perf_counter
+from types import CodeType
 from typing import Any
 
 import numpy as np
 
-from fastnn import dropin, profiling
+from fastnn import dropin, profiling, runner
 from fastnn.backends import active, config, use
 from fastnn.reports import Line, Report, Run
 from fastnn.trials import is_loss
 
-__all__ = ["ScriptError", "profile_script"]
+__all__ = ["ScriptError", "profile_script", "replacing"]
 
 LOSSES = {f"{name}.forward" if isinstance(ours, type) else name for name, ours in dropin.OURS.items() if is_loss(ours)}
 PRODUCTS, LOADING, IMPORTS, LEFT = "matrix products", "loading data", "imports", "left as they are"
@@ -52,6 +56,30 @@ UNSEEN = (
 )
 
 
+def replacing(chooser: dropin.Chooser) -> tuple[runner.Compile, list[dropin.Finding]]:
+    """What compiles a program so that what `chooser` chooses replaces its own, and what that finds."""
+    findings: list[dropin.Finding] = []
+
+    def chosen(theirs: Any) -> Any:
+        ours, reason = chooser(theirs.__name__, theirs)
+        findings.append(dropin.Finding("__main__", theirs.__name__, reason))
+        return ours
+
+    def imported(name: str) -> None:
+        findings.extend(dropin._patch(sys.modules[name], dropin.OURS, chooser).findings)
+
+    def compiled(source: bytes, file: str, name: str) -> CodeType:
+        tree = ast.parse(source, file)
+        if name == "__main__":
+            dropin._marked(tree)
+        else:
+            tree.body += ast.parse(f"{dropin.HOOK}(__name__)").body
+        return compile(tree, file, "exec", dont_inherit=True)
+
+    vars(builtins)[dropin.HOOK] = lambda what: (imported if isinstance(what, str) else chosen)(what)
+    return compiled, findings
+
+
 class ScriptError(Exception):
     """A script could not be profiled."""
 
@@ -60,7 +88,8 @@ def profile_script(path: str | os.PathLike[str], argv: Sequence[str] = (), *, ve
     """
     Run a script twice, as it stands and with fastnn's layers in place of its own.
 
-    Both runs start from the same random seeds, for scripts that set none.  What the first one prints is shown.
+    Both runs start from the same random seeds, for scripts that set none, and have the same standard input.  The second
+    one runs in a copy of the working folder as it was before the first, and what it prints is not shown.
 
     Parameters
     ----------
@@ -82,12 +111,24 @@ def profile_script(path: str | os.PathLike[str], argv: Sequence[str] = (), *, ve
     path = os.fspath(path)
     if not os.path.isfile(path):
         raise FileNotFoundError(f"{path} is no file")
-    before, after = (_in_a_process(path, argv, patched, verify) for patched in (False, True))
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        folder, notes = _copy(scratch)
+        for note in notes:
+            print(f"fastnn profile: {note}", file=sys.stderr)
+        heard = Path(scratch, "stdin")
+        heard.touch()
+        before = _in_a_process(path, argv, None, heard, verify)
+        after = _in_a_process(path, argv, folder, heard, verify)
+        if heard.stat().st_size:
+            notes.append("Both runs were given the same standard input.")
+    notes.append("Files named by absolute paths were the same ones in both runs; the working folder was copied before.")
     runs = [_run(measured["run"]) for measured in (before, after)]
-    notes = [f"{finding} was left as it is: {reason}." for finding, reason in after["left"]]
+    if before["unseeded"]:
+        notes.append(f"It draws from {' and '.join(before['unseeded'])} without a seed: both runs were given one.")
+    left = [f"{finding} was left as it is: {reason}." for finding, reason in after["left"]]
     if not runs[-1].lines:
-        notes = ["Nothing was replaced: the two runs are the same.", *notes]
-    return Report(f"Profile of {os.path.basename(path)}", runs, after["config"], [*notes, UNSEEN])
+        left = ["Nothing was replaced: the two runs are the same.", *left]
+    return Report(f"Profile of {os.path.basename(path)}", runs, after["config"], [*left, *notes, UNSEEN])
 
 
 def _run(figures: dict[str, Any]) -> Run:
@@ -100,29 +141,99 @@ def _run(figures: dict[str, Any]) -> Run:
 
 # ---------------------------------------------------------------- the parent
 
+COPIED_BYTES, COPIED_FILES = 64 << 20, 5_000  # of a working folder at most; the rest are links
+
+
+def _copy(scratch: str) -> tuple[str, list[str]]:
+    """A copy of the working folder, and what to say of it.
+
+    What is large, as data and environments are, is a link in it.
+    """
+    here, there = os.getcwd(), os.path.join(scratch, "folder")
+    os.mkdir(there)
+    linked, room = [], [COPIED_BYTES, COPIED_FILES]
+    try:
+        for entry in sorted(os.scandir(here), key=lambda entry: entry.name):
+            target = os.path.join(there, entry.name)
+            holds_scratch = os.path.realpath(scratch).startswith(os.path.realpath(entry.path))
+            if entry.is_symlink() or holds_scratch or not _fits(entry, room):
+                os.symlink(os.path.realpath(entry.path), target, entry.is_dir())
+                linked += [entry.name] if not entry.name.startswith(".") else []
+            elif entry.is_dir():
+                shutil.copytree(entry.path, target, symlinks=True)
+            else:
+                shutil.copy2(entry.path, target)
+    except (OSError, shutil.Error) as error:
+        return here, [f"{here} was not copied ({error}): the second run finds there what the first has left."]
+    if not linked:
+        return there, []
+    what = f"{', '.join(linked[:5])}{' and more' if linked[5:] else ''}"
+    return there, [f"{what} in {here} was not copied: the second run finds there what the first has left."]
+
+
+def _fits(entry: os.DirEntry[str], room: list[int]) -> bool:
+    """Whether there is room for a file or folder, which it then takes up."""
+    size, files = entry.stat().st_size, 1
+    for folder, folders, names in os.walk(entry.path):
+        files += len(folders) + len(names)
+        if files > room[1]:
+            return False
+        size += sum(os.lstat(os.path.join(folder, name)).st_size for name in names)
+    if size > room[0] or files > room[1]:
+        return False
+    room[:] = room[0] - size, room[1] - files
+    return True
+
+
 # The folder of the parent's own fastnn is looked into last, if the child would not find fastnn without it.
-_CHILD = "import sys; sys.path.append(sys.argv.pop(1)); from fastnn import scripts; sys.path.pop(); scripts.child()"
+_CHILD = """
+import sys
+first = [] if sys.flags.safe_path else [sys.path.pop(0)]
+sys.path.append(sys.argv.pop(1))
+from fastnn import scripts
+sys.path[:] = first + sys.path[:-1]
+scripts.child()
+"""
 
 
-def _in_a_process(path: str, argv: Sequence[str], patched: bool, verify: bool) -> Any:
-    """What `child` measures in a fresh process."""
-    which = "with fastnn's layers" if patched else "as it stands"
-    with tempfile.TemporaryDirectory() as folder:
+def _in_a_process(path: str, argv: Sequence[str], copy: str | None, heard: Path, verify: bool) -> Any:
+    """What `child` measures in a fresh process: of the script as it stands, or with fastnn's layers in a copy."""
+    which, program = "as it stands", path
+    if copy is not None:
+        which, program = "with fastnn's layers", os.path.abspath(path)
+        if program.startswith(os.path.join(os.getcwd(), "")):
+            program = os.path.join(copy, os.path.relpath(program))
+    asked = copy is None and os.isatty(0)
+    with tempfile.TemporaryDirectory() as folder, heard.open("rb") as again:
         results = os.path.join(folder, "run.json")
-        task = json.dumps({"path": path, "argv": [*argv], "patched": patched, "verify": verify, "results": results})
-        run = subprocess.run(
-            [sys.executable, "-P", "-c", _CHILD, str(Path(__file__).parents[1]), task],
-            stdin=subprocess.DEVNULL if patched else None,
-            stdout=subprocess.PIPE if patched else None,
-            stderr=subprocess.STDOUT if patched else None,
+        task = {"path": program, "argv": [*argv], "patched": copy is not None, "verify": verify, "results": results}
+        words = [sys.executable, "-c", _CHILD, str(Path(__file__).parents[1])]
+        with subprocess.Popen(
+            [*words, json.dumps({**task, "asked": str(heard) if asked else ""})],
+            stdin=again if copy else None if asked else subprocess.PIPE,
+            stdout=subprocess.PIPE if copy else None,
+            stderr=subprocess.STDOUT if copy else None,
+            cwd=copy,
             env={"PYTHONHASHSEED": "0", **os.environ},
-            check=False,
-        )
+        ) as run:
+            if run.stdin:
+                Thread(target=_hand_on, args=(run.stdin, heard), daemon=True).start()
+            said = run.stdout.read() if run.stdout else b""
+            run.wait()
         if run.returncode or not os.path.exists(results):
-            sys.stderr.write((run.stdout or b"").decode(errors="replace"))
+            sys.stderr.write(said.decode(errors="replace"))
             left = "" if run.returncode else " before its figures could be taken"
             raise ScriptError(f"{path} ended with exit code {run.returncode}{left}, {which}")
         return json.loads(Path(results).read_text(encoding="utf-8"))
+
+
+def _hand_on(pipe: Any, heard: Path) -> None:
+    """Give standard input to a process, and keep it for the next one."""
+    with suppress(OSError, ValueError), pipe, heard.open("wb", buffering=0) as file:  # until it has ended
+        while words := os.read(0, 1 << 16):
+            file.write(words)
+            pipe.write(words)
+            pipe.flush()
 
 
 # ---------------------------------------------------------------- the child
@@ -148,22 +259,77 @@ def child() -> None:
             placed.append(chosen)
             return chosen, reason
 
-    np.random.seed(0)  # noqa: NPY002, the generator that scripts use
-    random.seed(0)
+    if task["asked"]:
+        sys.stdin = io.TextIOWrapper(io.BufferedReader(_Heard(task["asked"])), sys.stdin.encoding, sys.stdin.errors)
+    machine, unseeded = config(), _seeded()
+    compile, _ = replacing(chooser)
     clock.watch()
-    with profiling.profile() as profile:
-        start = perf_counter()
-        code, _ = dropin.run_script(task["path"], task["argv"], chooser=chooser)
+    recorder = ExitStack()
+    profile = recorder.enter_context(profiling.profile())
+    start = perf_counter()
+
+    def measured() -> None:
         seconds = perf_counter() - start - clock.lost
-    if not code:
+        recorder.close()
         run = clock.run(profile.compiled_for if patched else "as it stands", seconds)
         if patched:
             run.inside = [replace(o, layer=o.op if "<locals>" in o.layer else o.layer) for o in profile.lines]
             recording: Any = profiling.Profile(backend)
             _take_off(run, _cost(recording.relu, backend.relu, np.ones(1)))
-        measured = {"run": asdict(run), "left": left, "config": config()}
-        Path(task["results"]).write_text(json.dumps(measured), encoding="utf-8")
-    sys.exit(code)
+        figures = {"run": asdict(run), "left": left, "unseeded": unseeded(), "config": machine}
+        Path(task["results"]).write_text(json.dumps(figures), encoding="utf-8")
+
+    runner.run(task["path"], task["argv"], compile, at_end=measured)
+
+
+class _Heard(io.RawIOBase):
+    """Standard input from a terminal, kept in a file for the next run."""
+
+    def __init__(self, path: str) -> None:
+        self._kept = open(path, "wb", buffering=0)
+
+    def readable(self) -> bool:
+        return True
+
+    def isatty(self) -> bool:
+        return True
+
+    def readinto(self, room: Any) -> int:
+        words = os.read(0, len(room))
+        self._kept.write(words)
+        room[: len(words)] = words
+        return len(words)
+
+
+def _seeded() -> Callable[[], list[str]]:
+    """Seed the generators that scripts use; what comes back says which were drawn from and not seeded by the script."""
+    own: set[str] = set()
+    numbers, streams = iter(range(1 << 30)), np.random.default_rng
+
+    @wraps(streams)
+    def default_rng(seed: Any = None) -> Any:
+        if seed is None:
+            own.add("default_rng")
+        return streams(next(numbers) if seed is None else seed)
+
+    def told(name: str, function: Any) -> Any:
+        @wraps(function)
+        def seed(*args: Any, **kwargs: Any) -> Any:
+            if next(iter([*args, *kwargs.values()]), None) is None:
+                return function(next(numbers))
+            states.pop(name, None)
+            return function(*args, **kwargs)
+
+        return seed
+
+    np.random.seed(0)  # noqa: NPY002, the generator that scripts use
+    random.seed(0)
+    read: dict[str, Any] = {"np.random": lambda: repr(np.random.get_state()), "random": random.getstate}  # noqa: NPY002
+    states = {name: state() for name, state in read.items()}
+    vars(np.random)["default_rng"] = default_rng
+    for module, name in ((np.random, "seed"), (np.random, "set_state"), (random, "seed"), (random, "setstate")):
+        setattr(module, name, told("random" if module is random else "np.random", getattr(module, name)))
+    return lambda: [*sorted(own), *(name for name, state in states.items() if read[name]() != state)]
 
 
 class _Clock:

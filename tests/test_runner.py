@@ -141,6 +141,16 @@ beside.warns()
 warnings.warn("user's")
 compile("0 is 0", "somewhere", "exec")
 
+# ---- other processes
+if hasattr(os, "fork"):
+    child = os.fork()
+    if not child:
+        show("child", __name__, __file__)
+        sys.exit(5)
+    show("child's", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+words = [sys.executable, "-c", "import sys; print(sys.argv, 'fastnn' in sys.modules)", "word"]
+show(subprocess.run(words, capture_output=True, text=True).stdout)
+
 # ---- errors that are shown
 for fails in (beside.fails, beside.fails_again, beside.group, beside.noted, lambda: exec("1 +")):
     try:
@@ -173,16 +183,6 @@ if hasattr(signal, "raise_signal"):
     except KeyboardInterrupt:
         show("interrupted")
 show(threading.main_thread() is threading.current_thread(), threading.active_count())
-
-# ---- other processes
-if hasattr(os, "fork"):
-    child = os.fork()
-    if not child:
-        show("child", __name__, __file__)
-        sys.exit(5)
-    show("child's", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-words = [sys.executable, "-c", "import sys; print(sys.argv, 'fastnn' in sys.modules)", "word"]
-show(subprocess.run(words, capture_output=True, text=True).stdout)
 
 # ---- input and files
 show(input("asked: "), sys.stdin.readline(), sys.stdin.isatty())
@@ -293,7 +293,9 @@ def seen(folder, *words, files=None, input="", environment=None):
     program(folder, files or {})
     # This fastnn, wherever the program runs.
     paths = os.pathsep.join(path for path in sys.path if path)
-    variables = {**os.environ, "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "", **(environment or {})}
+    # From Python 3.12 on os.fork warns of threads, which NumPy's products start.
+    alone = {"OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": ""}
+    variables = {**os.environ, **alone, **(environment or {})}
     run = processes.run(sys.executable, *words, cwd=folder, input=input, env=variables)
     written = {
         path.relative_to(folder).as_posix(): path.read_bytes()

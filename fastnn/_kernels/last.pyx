@@ -1,7 +1,7 @@
 """The last call of a process, with no frame of Python's under it, as the interpreter itself runs a script.
 
-When an exception has ended every frame, the interpreter calls `sys.excepthook`, and what is compiled has no frame of its
-own.  So the script's stack and tracebacks are the script's alone, and what it ends with is shown by the interpreter.
+When an exception has ended every frame, the interpreter calls `sys.excepthook`, and what is compiled has no frame of
+its own.  So the script's stack and tracebacks are its alone, and what it ends with is shown by the interpreter.
 """
 
 import sys
