@@ -77,8 +77,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, ValueError, scripts.ScriptError) as error:
         return _fail(f"fastnn {arguments.command}: {error}")
     except KeyboardInterrupt:
-        if arguments.run is _run:  # it ends as Python does
-            raise
         print(f"fastnn {arguments.command}: interrupted", file=sys.stderr)
         return 130
 

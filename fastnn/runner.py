@@ -37,8 +37,8 @@ def run(
     """
     Run a program as ``python program *argv`` would, as the last thing that this process does.
 
-    What the caller and its callers have left to do is not done: they are ended by a `KeyboardInterrupt`, which none of
-    them may catch, and the program starts when they are gone.
+    What the caller and its callers have left to do is not done: an exception ends them, which none of them may catch,
+    and the program starts when they are gone.
 
     Parameters
     ----------

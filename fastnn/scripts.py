@@ -66,7 +66,8 @@ def replacing(chooser: dropin.Chooser) -> tuple[runner.Compile, list[dropin.Find
         return ours
 
     def imported(name: str) -> None:
-        findings.extend(dropin._patch(sys.modules[name], dropin.OURS, chooser).findings)
+        if name in sys.modules:
+            findings.extend(dropin._patch(sys.modules[name], dropin.OURS, chooser).findings)
 
     def compiled(source: bytes, file: str, name: str) -> CodeType:
         tree = ast.parse(source, file)
@@ -119,9 +120,10 @@ def profile_script(path: str | os.PathLike[str], argv: Sequence[str] = (), *, ve
         heard.touch()
         before = _in_a_process(path, argv, None, heard, verify)
         after = _in_a_process(path, argv, folder, heard, verify)
+        if folder != os.getcwd():
+            notes.append("The second run had a copy of the working folder, and the same files by their absolute paths.")
         if heard.stat().st_size:
             notes.append("Both runs were given the same standard input.")
-    notes.append("Files named by absolute paths were the same ones in both runs; the working folder was copied before.")
     runs = [_run(measured["run"]) for measured in (before, after)]
     if before["unseeded"]:
         notes.append(f"It draws from {' and '.join(before['unseeded'])} without a seed: both runs were given one.")
@@ -155,8 +157,8 @@ def _copy(scratch: str) -> tuple[str, list[str]]:
     try:
         for entry in sorted(os.scandir(here), key=lambda entry: entry.name):
             target = os.path.join(there, entry.name)
-            holds_scratch = os.path.realpath(scratch).startswith(os.path.realpath(entry.path))
-            if entry.is_symlink() or holds_scratch or not _fits(entry, room):
+            holds_copy = Path(entry.path).resolve() in Path(there).resolve().parents
+            if entry.is_symlink() or holds_copy or not _fits(entry, room):
                 os.symlink(os.path.realpath(entry.path), target, entry.is_dir())
                 linked += [entry.name] if not entry.name.startswith(".") else []
             elif entry.is_dir():

@@ -323,7 +323,7 @@ def test_a_script_that_makes_folders(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "log").write_text("before\n")
     run, notes = profiled(tmp_path, MAKES)
-    assert not run.stderr and any("the working folder was copied before" in note for note in notes)
+    assert not run.stderr and any("a copy of the working folder" in note for note in notes)
     found = {path.name for path in tmp_path.iterdir()}
     assert found == {"data", "made", "beside", "train.py", "report.json"}
     assert (tmp_path / "data" / "log").read_text() == "before\na line\n"

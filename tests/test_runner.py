@@ -380,7 +380,9 @@ SHORT = {
     "an error with a cause": "import beside\nbeside.fails_again()",
     "a group": "import beside\nbeside.group()",
     "an interrupt": "class A:\n    def __del__(self): print('gone')\na = A()\nprint('x', end='')\n"
-    "raise KeyboardInterrupt",
+    "exec('1')\nraise KeyboardInterrupt",
+    "an interrupt in a coroutine": "import asyncio\nasync def f(): raise KeyboardInterrupt\nasyncio.run(f())",
+    "run under another name": "import runpy\nprint(runpy.run_module('package.other', run_name='x')['__name__'])",
     "a signal": "import os, signal\nos.kill(os.getpid(), signal.SIGTERM)",
     "no program": "x = (",
     "no text": "x = '\xff'",

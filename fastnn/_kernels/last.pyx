@@ -4,7 +4,9 @@ When an exception has ended every frame, the interpreter calls `sys.excepthook`,
 its own.  So the script's stack and tracebacks are its alone, and what it ends with is shown by the interpreter.
 """
 
+import builtins
 import sys
+from contextlib import suppress
 from types import CodeType
 
 from cpython.exc cimport PyErr_ExceptionMatches, PyErr_Fetch, PyErr_Occurred, PyErr_Restore
@@ -24,16 +26,19 @@ cdef extern from "Python.h":
 cdef object last = None
 
 
+class Over(BaseException):
+    """Raised to end all that runs."""
+
+
 def call(what, *arguments):
     """End all that runs, call `what` or run it if it is code, and end the process as Python does after it.
 
-    Nothing may catch the `KeyboardInterrupt` that ends what runs.  It is no other exception since the process then ends
-    by SIGINT if it is let go on to its end, which is how a script ends that is interrupted.
+    Nothing that runs may catch the exception that ends it.
     """
     global last
     last = what, arguments, sys.excepthook
     sys.excepthook = call_last
-    raise KeyboardInterrupt
+    raise Over
 
 
 def run_file(path, bytes name):
@@ -58,8 +63,9 @@ def call_last(kind, value, trace):
     if isinstance(what, CodeType):
         Py_XDECREF(PyEval_EvalCode(what, arguments[0], arguments[0]))
         PyErr_Fetch(&raised, &its_value, &its_trace)
-        flush(sys.stderr)
-        flush(sys.stdout)
+        for stream in (sys.stderr, sys.stdout):
+            with suppress(Exception):
+                stream.flush()
         PyErr_Restore(raised, its_value, its_trace)
     else:
         Py_XDECREF(PyObject_CallObject(what, arguments))
@@ -73,10 +79,6 @@ def call_last(kind, value, trace):
             vars(sys.modules["__main__"]).pop(name, None)
     if not interrupted:
         Py_Exit(failed)
-
-
-cdef flush(stream):
-    try:
-        stream.flush()
-    except Exception:
-        pass
+    # For this the interpreter ends by SIGINT, once it has done all else.
+    with suppress(KeyboardInterrupt):
+        builtins.exec("raise KeyboardInterrupt", {})
