@@ -47,6 +47,12 @@ def run_file(path, bytes name):
         sys.exit(1)
 
 
+cdef flush():
+    for stream in (sys.stderr, sys.stdout):
+        with suppress(Exception):
+            stream.flush()
+
+
 def call_last(kind, value, trace):
     global last
     cdef PyObject *raised = NULL
@@ -63,9 +69,7 @@ def call_last(kind, value, trace):
     if isinstance(what, CodeType):
         Py_XDECREF(PyEval_EvalCode(what, arguments[0], arguments[0]))
         PyErr_Fetch(&raised, &its_value, &its_trace)
-        for stream in (sys.stderr, sys.stdout):
-            with suppress(Exception):
-                stream.flush()
+        flush()
         PyErr_Restore(raised, its_value, its_trace)
     else:
         Py_XDECREF(PyObject_CallObject(what, arguments))
