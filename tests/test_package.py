@@ -26,6 +26,7 @@ PACKAGE = Path(fastnn.__file__).parent
 ORDER = """
     _kernels.arrays
     _kernels.lists
+    _kernels.gates
     _kernels.last
     arguments
     _kernels.vmath
@@ -76,8 +77,15 @@ ORDER = """
     __init__
     trials.base
     trials.FAMILY
-    trials.gradient
     trials
+    dropin.states
+    dropin.samples
+    dropin.explain
+    dropin.reach
+    dropin.search
+    dropin.kinds
+    dropin.guards
+    dropin.face
     dropin
     runner
     scripts

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.dropin import states
-from fastnn.dropin.states import Args, Names
+from fastnn.dropin.states import Args, Names, copied, walk
 from fastnn.trials.base import Path
 
 MANY = 64
@@ -22,12 +21,12 @@ class Samples:
     ----------
     args : tuple
     names : tuple of str or None
-        As in `states.walk`.
+        As in `walk`.
     """
 
     def __init__(self, args: Args, names: Names) -> None:
         self.args, self.names = args, names
-        self.leaves = dict(states.walk(args, names))
+        self.leaves = dict(walk(args, names))
         arrays = [path for path, leaf in self.leaves.items() if is_float_array(leaf)]
         of_self = names is not None
         self.first = next((path for path in arrays if path[0] == of_self), None)
@@ -94,7 +93,7 @@ class Samples:
             ) + 0  # no -0.0
             return np.full_like(x, x.flat[0]) if x.size and rng.random() < 0.5 else x
 
-        return states.copied(self.args, self.names, change)
+        return copied(self.args, self.names, change)
 
 
 def _numbers(

@@ -17,10 +17,9 @@ import numpy as np
 
 from fastnn._kernels.gates import Plan, closed, within
 from fastnn._kernels.targets import class_indices
-from fastnn.dropin import states
 from fastnn.dropin.explain import Explainer, Run
 from fastnn.dropin.samples import Samples, is_float_array, is_one_hot, other_scalar
-from fastnn.dropin.states import Args, Names, Unlike
+from fastnn.dropin.states import Args, Names, Unlike, at, copied, differ, things, walk
 from fastnn.trials import Binding, Rule
 from fastnn.trials.base import Path
 
@@ -61,7 +60,7 @@ class Search:
     ----------
     theirs : callable
     names : tuple of str or None
-        As in `states.walk`.
+        As in `walk`.
     before : tuple
         Copies of the arguments of a call, as they were before it.
     after : tuple
@@ -94,7 +93,7 @@ class Search:
         return None
 
     def _bindings(self, rule: Rule, given: Args) -> Iterator[Binding]:
-        leaves = dict(states.walk(given, self.names))
+        leaves = dict(walk(given, self.names))
         for i, binding in enumerate(rule.bindings(leaves, self.constants)):
             if i == MOST:
                 return
@@ -105,7 +104,7 @@ class Search:
         if explained is None:
             return None
         plan, by_shape = explained
-        reason = self._unlike(rule, plan, states.copied(self.before, self.names), *self.after, not rule.summed)
+        reason = self._unlike(rule, plan, copied(self.before, self.names), *self.after, not rule.summed)
         if reason:
             self.reason = f"is not {rule.ours}: {reason}"
             return None
@@ -118,7 +117,7 @@ class Search:
             return None
         if self._same(rule, plan, SIZES[1], soft=True):
             for path in binding.paths:
-                if is_one_hot(states.at(self.before, path)):
+                if is_one_hot(at(self.before, path)):
                     conditions.append((_one_hot, path))
             if not conditions:
                 self.reason = f"is not {rule.ours} of all targets"
@@ -129,14 +128,14 @@ class Search:
                 return None
             if limit != np.inf:
                 known = {path for _, path in conditions}
-                arrays = [p for p in binding.paths if is_float_array(states.at(self.before, p)) and p not in known]
+                arrays = [p for p in binding.paths if is_float_array(at(self.before, p)) and p not in known]
                 conditions += [(partial(_within, limit), path) for path in arrays]
         if conditions:
             plan = Plan(plan.compute, plan.operands, plan.result, plan.effects, tuple(conditions))
         # Scalars that may be others: those that are operands, and floats that theirs does not look at.
         ways: list[tuple[tuple[Path, ...], bool]] = [(binding.paths, True), (binding.paths, False), ((), False)]
         paths, free = next(w for w in ways if not self._same(rule, plan, SIZES[1], operands=w[0], free=w[1]))
-        others = states.copied(self.before, self.names, partial(other_scalar, paths, free))
+        others = copied(self.before, self.names, partial(other_scalar, paths, free))
         return Found(plan, rule.ours, others, by_shape or rule.counts)
 
     # ------------------------------------------------------------ running both
@@ -144,10 +143,10 @@ class Search:
     def _run(self, given: Args) -> Run | str:
         """Theirs on a copy; how it failed, if it did."""
         try:
-            args = states.copied(given, self.names)
-            things = [*states.things(args, self.names)]
+            args = copied(given, self.names)
+            was = [*things(args, self.names)]
             with closed(), undisturbed() as warned:
-                return Run(given, things, self.theirs(*args), args, warned)
+                return Run(given, was, self.theirs(*args), args, warned)
         except Exception as error:
             return f"could not be tried: {type(error).__name__}: {error}"
 
@@ -159,7 +158,7 @@ class Search:
             ours = plan(*args)
         if ours is ...:
             return "fastnn's does not take it"
-        reason = states.differ((result, after), (ours, args), self.names, summed=rule.summed, signs=signs)
+        reason = differ((result, after), (ours, args), self.names, summed=rule.summed, signs=signs)
         return reason or (f"warns of {min(warned - warned_of)}" if warned and warned - warned_of else "")
 
     def _same(self, rule: Rule, plan: Plan, size: float, **how: Any) -> str:
@@ -200,7 +199,7 @@ class Search:
         """The plan by which a binding leaves behind what theirs has left; whether it does so for these shapes only."""
         try:
             with undisturbed():
-                outs = binding.compute(*[states.at(run.given, path) for path in binding.paths])
+                outs = binding.compute(*[at(run.given, path) for path in binding.paths])
         except Exception:
             return None
         explain = Explainer(run, outs, self.names, rule.summed)
