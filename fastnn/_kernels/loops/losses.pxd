@@ -3,6 +3,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
+from fastnn._kernels.loops cimport moves
 from fastnn._kernels.loops.reductions cimport (
     LANES, SHORT, Sum, TILE, add_tile, add_to, dot_of, max_of, plus, sum_of, sum_of_lanes, value
 )
@@ -234,7 +235,7 @@ cdef inline void gradient_at_labels(
         gradient[n] = (y[n * C + t[n]] - <real> 1) * factor
 
 
-cdef inline void softmax_cross_entropy_labels_backward(
+cdef inline moves softmax_cross_entropy_labels_backward(
     const real* y, const Py_ssize_t* t, real factor, real* dx, Py_ssize_t N, Py_ssize_t C
 ) noexcept nogil:
     """IN y (N, C), t (N,), factor = dout / N, OUT dx (N, C), in place allowed."""
@@ -259,7 +260,7 @@ cdef inline void softmax_cross_entropy_labels_backward(
         first += block
 
 
-cdef inline void scaled_difference(
+cdef inline moves scaled_difference(
     const real* y, const real* t, real factor, real* dx, Py_ssize_t n
 ) noexcept nogil:
     """IN y, t (n,), factor = dout / N, OUT dx (n,) = factor (y - t), in place allowed."""
