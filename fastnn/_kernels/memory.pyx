@@ -236,9 +236,12 @@ cdef object capsule = PyCapsule_New(&handler, "mem_handler", NULL)
 
 cdef cnp.ndarray large(int ndim, cnp.npy_intp* shape, int type_num):
     """An uninitialised C-contiguous array in memory from the cache."""
+    # A new object may start a collection, which runs anybody's code: `shape` may be of an array that this reshapes.
+    cdef cnp.npy_intp[cnp.NPY_MAXDIMS] own
+    memcpy(own, shape, ndim * sizeof(cnp.npy_intp))
     before = PyDataMem_SetHandler(capsule)
     try:
-        return cnp.PyArray_EMPTY(ndim, shape, type_num, 0)
+        return cnp.PyArray_EMPTY(ndim, own, type_num, 0)
     finally:
         PyDataMem_SetHandler(before)
 
