@@ -23,6 +23,7 @@ from fastnn.trials.base import Path
 MOST_BYTES = 1 << 26  # of arguments that are copied to be tried
 MOST_KINDS = 24
 LONGEST = 0.25  # seconds of a call that is run some thirty times to be tried
+_spent = [0.0]  # seconds for trying, in all
 
 
 @dataclass
@@ -88,11 +89,14 @@ class Definition:
 
     def _end(self, gate: Gate, trial: Trial, result: Any) -> None:
         """Learn from what a call has done."""
+        start = perf_counter()
         try:
             with self.around():
                 self._learn(gate, trial, result)
         except Exception as error:
             self._close(gate, f"could not be tried: {error!r}")
+        finally:
+            _spent[0] += perf_counter() - start
 
     def _begun(self, gate: Gate, frame: FrameType, args: Args) -> Trial | None:
         if len(gate.plans) >= MOST_KINDS:
@@ -110,9 +114,11 @@ class Definition:
         try:
             if others:
                 raise Unlike(f"is given a {min(others)}")
+            if not any(isinstance(leaf, np.ndarray) and leaf.dtype.kind == "f" for leaf in leaves):
+                raise Unlike("")  # there is nothing to gain
             if sum(leaf.nbytes for leaf in leaves if isinstance(leaf, np.ndarray)) > MOST_BYTES:
                 return None  # a smaller one of this kind may come
-            return Trial(copied(args, names), args, frame.f_globals, _drawn(), found, perf_counter())
+            return Trial(copied(args, names), args, frame.f_globals, _drawn(), found, perf_counter() - _spent[0])
         except Unlike as error:
             self._leave(gate, args, str(error))
             return None
@@ -121,7 +127,7 @@ class Definition:
         if _drawn() != trial.drawn:
             self._close(gate, "draws random numbers")
             return
-        if perf_counter() - trial.start > LONGEST:
+        if perf_counter() - _spent[0] - trial.start > LONGEST:
             self._close(gate, "takes too long to be tried")
             return
         theirs = self._function(gate.code, trial)

@@ -78,18 +78,17 @@ class Search:
 
     def plan(self, rules: Sequence[Rule]) -> Found | None:
         """The first plan that holds; None leaves its reason in `reason`."""
-        for domain in dict.fromkeys(rule.domain for rule in rules):
-            of_kind = [rule for rule in rules if rule.domain == domain]
-            given = self.samples.filled(0, SIZES[1], domain)
-            run = self._run(given)
+        domains = dict.fromkeys(rule.domain for rule in rules)
+        runs = {domain: self._run(self.samples.filled(0, SIZES[1], domain)) for domain in domains}
+        for rule in rules:
+            run = runs[rule.domain]
             if isinstance(run, str):
                 self.reason = run
                 continue
-            for rule in of_kind:
-                for binding in self._bindings(rule, given):
-                    found = self._of(rule, binding, run)
-                    if found:
-                        return found
+            for binding in self._bindings(rule, run.given):
+                found = self._of(rule, binding, run)
+                if found:
+                    return found
         return None
 
     def _bindings(self, rule: Rule, given: Args) -> Iterator[Binding]:

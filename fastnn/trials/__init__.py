@@ -20,6 +20,7 @@ def _all() -> tuple[Rule, ...]:
 
 
 def of(of_class: str, name: str) -> list[Rule]:
-    """The rules to try on a function or a method by its name and its class's."""
+    """The rules to try on a function or a method by its name and its class's; those with the longest words first."""
     text = f"{of_class}.{name}".lower().replace("_", "")
-    return [rule for rule in _all() if any(word in text for word in rule.words)]
+    found = {rule: max((len(word) for word in rule.words if word in text), default=0) for rule in _all()}
+    return sorted([rule for rule, length in found.items() if length], key=lambda rule: -found[rule])
