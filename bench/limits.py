@@ -10,6 +10,7 @@ import numpy as np
 
 import fastnn
 from bench import layers, measure, numpy_layers, ops
+from fastnn import dropin
 from fastnn.backends import active, use
 from fastnn.optable import OPS, as_tuple
 
@@ -96,6 +97,22 @@ def layer_overhead(pace):
         yield figure(f"{name} (1, 10), forward and backward over its kernels", more, "us", "<= 0.5", more <= 0.5)
 
 
+def served_calls(pace):
+    """What a call of somebody's own function costs that fastnn serves, over the call of the op."""
+    x, layer = np.ones((1, 10)), numpy_layers.Relu()
+    with dropin.patch(numpy_layers):
+        calls = {
+            "softmax, a function": (lambda: numpy_layers.softmax(x), lambda: fastnn.ops.softmax(x)),
+            "Relu.forward, a method": (lambda: layer.forward(x), lambda: fastnn.ops.relu_with_mask(x)),
+        }
+        for name, (served, op) in calls.items():
+            for _ in range(3):
+                served()
+            seconds, _ = measure.times({"served": served, "op": op}, **pace)
+            more = 1e6 * (seconds["served"] - seconds["op"])
+            yield figure(f"{name} of somebody's, (1, 10), served, over its op", more, "us", "<= 0.3", more <= 0.3)
+
+
 def network(module):
     """A step of training with results of 32 MB and more, in the layers of either kind."""
     rng = np.random.default_rng(0)
@@ -149,6 +166,7 @@ def memory():
 def all_of(peers, pace):
     yield from small_calls(peers, pace)
     yield from layer_overhead(pace)
+    yield from served_calls(pace)
     for dtype in ("float32", "float64"):
         yield from bandwidth(dtype, pace)
     yield from memory()
