@@ -14,7 +14,9 @@ from fastnn import trials
 from fastnn._kernels.gates import Gate, Kind
 from fastnn.dropin import reach, states
 from fastnn.dropin.reach import Reach
-from fastnn.dropin.search import Args, Search
+from fastnn.dropin.search import Search
+from fastnn.dropin.states import Args
+from fastnn.trials.base import Path
 
 MOST_BYTES = 1 << 26  # of arguments that are copied to be tried
 MOST_KINDS = 24
@@ -150,7 +152,7 @@ class Definition:
         gate.is_open, self.closed = False, reason
 
 
-def _other(path: states.Path, value: Any) -> Any:
+def _other(path: Path, value: Any) -> Any:
     return value + 1 if isinstance(value, int | float | np.floating) and not isinstance(value, bool) else value
 
 

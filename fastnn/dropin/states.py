@@ -10,6 +10,7 @@ import numpy as np
 from fastnn.arguments import Array
 from fastnn.trials.base import Path
 
+Args = tuple[Any, ...]
 Names = tuple[str, ...] | None  # of the attributes of the first argument that count
 SCALARS = bool, int, float, complex, str, bytes, type(None), type(Ellipsis), np.generic
 
@@ -18,7 +19,7 @@ class Unlike(Exception):
     """Two states differ, or one cannot be copied; says how."""
 
 
-def walk(args: tuple[Any, ...], names: Names) -> Iterator[tuple[Path, Any]]:
+def walk(args: Args, names: Names) -> Iterator[tuple[Path, Any]]:
     """Every leaf of the arguments with its path: arrays, scalars and whatever is no plain container."""
     for i, value in enumerate(args):
         if i == 0 and names is not None:
@@ -40,6 +41,34 @@ def _leaves(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
         yield path, value
 
 
+def things(args: Args, names: Names) -> Iterator[tuple[Path, Any]]:
+    """All that is in the arguments, containers too, with the path of each."""
+
+    def within_it(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
+        yield path, value
+        if type(value) in (tuple, list):
+            for i, each in enumerate(value):
+                yield from within_it(each, (*path, (i,)))
+        elif type(value) is dict:
+            for key, each in value.items():
+                yield from within_it(each, (*path, (key,)))
+
+    for i, value in enumerate(args):
+        if i == 0 and names is not None:
+            for name in names:
+                if hasattr(value, name):
+                    yield from within_it(getattr(value, name), (0, name))
+        else:
+            yield from within_it(value, (i,))
+
+
+def at(args: Args, path: Path) -> Any:
+    value = args[path[0]]
+    for step in path[1:]:
+        value = getattr(value, step) if isinstance(step, str) else value[step[0]]
+    return value
+
+
 def is_plain(leaf: Any) -> bool:
     """Whether a leaf can be copied and told of completely."""
     return type(leaf) is np.ndarray or isinstance(leaf, SCALARS)
@@ -53,7 +82,7 @@ class Copier:
         self.memo: dict[int, Any] = {}
         self.blocks: list[tuple[Array, Array]] = []
 
-    def arguments(self, args: tuple[Any, ...], names: Names) -> tuple[Any, ...]:
+    def arguments(self, args: Args, names: Names) -> tuple[Any, ...]:
         return tuple(
             [
                 self.instance(value, names) if i == 0 and names is not None else self.value(value, (i,))
@@ -117,7 +146,7 @@ def _is_of_class(it: Any, name: str, value: Any) -> bool:
     return any(name in vars(c) and not hasattr(vars(c)[name], "__get__") for c in type(it).__mro__)
 
 
-def can_be_copied(args: tuple[Any, ...], names: Names) -> bool:
+def can_be_copied(args: Args, names: Names) -> bool:
     try:
         copied(args, names)
     except Unlike:
@@ -125,7 +154,7 @@ def can_be_copied(args: tuple[Any, ...], names: Names) -> bool:
     return True
 
 
-def copied(args: tuple[Any, ...], names: Names, change: Callable[[Path, Any], Any] | None = None) -> tuple[Any, ...]:
+def copied(args: Args, names: Names, change: Callable[[Path, Any], Any] | None = None) -> tuple[Any, ...]:
     return Copier(change).arguments(args, names)
 
 
@@ -173,7 +202,7 @@ def _name(path: Path) -> str:
     return next((str(step) for step in path[1:] if isinstance(step, str)), "an argument")
 
 
-def _all(args: tuple[Any, ...], names: Names) -> list[tuple[Path, Any]]:
+def _all(args: Args, names: Names) -> list[tuple[Path, Any]]:
     """The leaves, and the containers as they are."""
     found: list[tuple[Path, Any]] = []
     for i, value in enumerate(args):
@@ -269,18 +298,3 @@ def differ_in_numbers(x: Array, y: Array, summed: bool, signs: bool) -> str:
 
 def overlap(a: Any, b: Any) -> bool:
     return isinstance(a, np.ndarray) and isinstance(b, np.ndarray) and bool(np.may_share_memory(a, b))
-
-
-__all__ = [
-    "CLOSE",
-    "Copier",
-    "Names",
-    "Path",
-    "Unlike",
-    "can_be_copied",
-    "copied",
-    "differ",
-    "is_plain",
-    "overlap",
-    "walk",
-]

@@ -1,0 +1,143 @@
+"""Other numbers for the arguments of a call: small and large ones, zeros, and those that are none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastnn.dropin import states
+from fastnn.dropin.states import Args, Names
+from fastnn.trials.base import Path
+
+MANY = 64
+
+
+class Samples:
+    """
+    Arguments of the kind of others.
+
+    Parameters
+    ----------
+    args : tuple
+    names : tuple of str or None
+        As in `states.walk`.
+    """
+
+    def __init__(self, args: Args, names: Names) -> None:
+        self.args, self.names = args, names
+        self.leaves = dict(states.walk(args, names))
+        arrays = [path for path, leaf in self.leaves.items() if is_float_array(leaf)]
+        of_self = names is not None
+        self.first = next((path for path in arrays if path[0] == of_self), None)
+        smallest = min([self.leaves[path].size for path in arrays], default=MANY)
+        # Few numbers at a time show little.
+        self.seeds = range(1, 3 + min(16, MANY // max(1, smallest)))
+
+    def filled(
+        self,
+        seed: int,
+        size: float,
+        domain: str,
+        *,
+        soft: bool = False,
+        zeros: bool = False,
+        special: bool = False,
+        alike: float | None = None,
+        floats_but: tuple[Path, ...] | None = None,
+    ) -> Args:
+        """
+        Them with other numbers.
+
+        Parameters
+        ----------
+        seed : int
+        size : float
+            The largest.
+        domain : str
+            As in `fastnn.trials.base.Rule`.
+        soft : bool, optional
+            Whether one-hot rows become any numbers.
+        zeros, special : bool, optional
+            Whether -0.0, or infinities and NaN are among them.
+        alike : float, optional
+            All of this sign, half of the arrays equal throughout; 0 for zeros.
+        floats_but : tuple of path, optional
+            Change all floats but these, too.
+        """
+        rng = np.random.default_rng(seed)
+
+        def change(path: Path, value: Any) -> Any:
+            if not isinstance(value, np.ndarray):
+                return value if floats_but is None or path in floats_but else other_scalar((), True, path, value)
+            if value.dtype.kind == "b":
+                return rng.random(value.shape) < 0.5
+            if value.dtype.kind in "iu":
+                if soft:
+                    return value
+                return rng.permutation(value.reshape(-1)).reshape(value.shape) if value.ndim == 1 else _rows(rng, value)
+            if value.dtype.kind != "f":
+                return value
+            if is_one_hot(value) and not soft:
+                return _rows(rng, value)
+            positive = self.names is not None and path[0] == 0
+            unit = domain == "unit" or (domain == "kept" and path != self.first)
+            x = _numbers(rng, value, size, unit, positive, zeros, special)
+            if alike is None:
+                return x
+            x = np.abs(x) * value.dtype.type(1 if unit or positive else alike) + 0  # no -0.0
+            return np.full_like(x, x.flat[0]) if x.size and rng.random() < 0.5 else x
+
+        return states.copied(self.args, self.names, change)
+
+
+def _numbers(
+    rng: np.random.Generator, like: Any, size: float, unit: bool, positive: bool, zeros: bool, special: bool
+) -> Any:
+    """Numbers up to a size, small and large ones, with 0 among them and the smallest there are."""
+    shape, info = like.shape, np.finfo(like.dtype)
+    size = min(size, float(info.max) / 4)
+    if unit:
+        x = rng.random(shape) ** rng.choice([1, 8], shape)
+        _put(rng, x, [0.0, 1.0])
+    else:
+        small = min(size, 1.0) * 10.0 ** rng.uniform(-6, 0, shape)
+        x = np.where(rng.random(shape) < 0.5, small, rng.uniform(0, size, shape))
+        if not positive:
+            x *= rng.choice([-1.0, 1.0], shape)
+        _put(rng, x, [0.0, float(info.smallest_subnormal), float(info.tiny), size, *([] if positive else [-size])])
+    if zeros:
+        _put(rng, x, [-0.0])
+    if special:
+        _put(rng, x, [np.nan, np.inf, *([] if unit or positive else [-np.inf])])
+    return x.astype(like.dtype)
+
+
+def _put(rng: np.random.Generator, x: Any, values: list[float]) -> None:
+    """Values at random places, in at most a third of all, or in half of the arrays of less than three."""
+    if x.size > 2 or (x.size and rng.random() < 0.5):
+        places = rng.choice(x.size, min(len(values), max(1, x.size // 3)), replace=False)
+        x.reshape(-1)[places] = rng.permutation(values)[: len(places)]
+
+
+def other_scalar(operands: tuple[Path, ...], free: bool, path: Path, value: Any) -> Any:
+    """A scalar that is an operand, or a float where floats are free, as another."""
+    if type(value) is int:
+        return value + 1 if path in operands else value
+    if isinstance(value, float | np.floating) and (free or path in operands):
+        return type(value)(value * 1.375 + 0.25)
+    return value
+
+
+def _rows(rng: np.random.Generator, x: Any) -> Any:
+    return x[rng.permutation(len(x))] if x.ndim else x
+
+
+def is_float_array(x: Any) -> bool:
+    return isinstance(x, np.ndarray) and x.dtype.kind == "f"
+
+
+def is_one_hot(t: Any) -> bool:
+    if not isinstance(t, np.ndarray) or t.ndim != 2 or t.dtype.kind not in "iuf" or not t.size:
+        return False
+    return bool(np.all((t == 0) | (t == 1)) and np.all((t == 1).sum(axis=1) == 1))
