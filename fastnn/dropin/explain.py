@@ -43,7 +43,7 @@ class Run:
 class Explainer:
     """Where each thing that a call has left behind comes from."""
 
-    def __init__(self, run: Run, outs: Any, names: Names, summed: bool) -> None:
+    def __init__(self, run: Run, outs: Any, names: Names, summed: float) -> None:
         self.run, self.names, self.summed = run, names, summed
         self.outs = outs if isinstance(outs, tuple) else (outs,)
         self.leaves = dict(states.walk(run.given, names))

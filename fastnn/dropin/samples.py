@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,8 @@ class Samples:
         special: bool = False,
         alike: float | None = None,
         floats_but: tuple[Path, ...] | None = None,
+        others: Args | None = None,
+        positive: Collection[Path] | None = None,
     ) -> Args:
         """
         Them with other numbers.
@@ -64,10 +67,16 @@ class Samples:
             All of this sign, half of the arrays equal throughout; 0 for zeros.
         floats_but : tuple of path, optional
             Change all floats but these, too.
+        others : tuple, optional
+            Arguments whose scalars they have.
+        positive : collection of path, optional
+            Where no number is negative; if it is not given, in attributes.
         """
         rng = np.random.default_rng(seed)
 
         def change(path: Path, value: Any) -> Any:
+            if not isinstance(value, np.ndarray) and others is not None:
+                return states.at(others, path)
             if not isinstance(value, np.ndarray):
                 return value if floats_but is None or path in floats_but else other_scalar((), True, path, value)
             if value.dtype.kind == "b":
@@ -80,12 +89,14 @@ class Samples:
                 return value
             if is_one_hot(value) and not soft:
                 return _rows(rng, value)
-            positive = self.names is not None and path[0] == 0
+            above = domain == "positive" or (self.names is not None and path[0] == 0)
+            if positive is not None:
+                above = path in positive
             unit = domain == "unit" or (domain == "kept" and path != self.first)
-            x = _numbers(rng, value, size, unit, positive, zeros, special)
+            x = _numbers(rng, value, size, unit, above, zeros, special)
             if alike is None:
                 return x
-            x = np.abs(x) * value.dtype.type(1 if unit or positive else alike) + 0  # no -0.0
+            x = np.abs(x) * value.dtype.type(1 if unit or above else alike) + 0  # no -0.0
             return np.full_like(x, x.flat[0]) if x.size and rng.random() < 0.5 else x
 
         return states.copied(self.args, self.names, change)
@@ -125,7 +136,7 @@ def other_scalar(operands: tuple[Path, ...], free: bool, path: Path, value: Any)
     if type(value) is int:
         return value + 1 if path in operands else value
     if isinstance(value, float | np.floating) and (free or path in operands):
-        return type(value)(value * 1.375 + 0.25)
+        return type(value)(value * 0.875 + 0.0411)  # what is from 0 to 1 stays so
     return value
 
 

@@ -22,7 +22,7 @@ from fastnn.dropin.explain import Explainer, Run
 from fastnn.dropin.samples import Samples, is_float_array, is_one_hot, other_scalar
 from fastnn.dropin.states import Args, Names, Unlike
 from fastnn.trials import Binding, Rule
-from fastnn.trials.base import Path
+from fastnn.trials.base import Call, Path
 
 Theirs = Callable[..., Any]
 # Up to which size numbers are tried, one after the other; what bends does so between two of them.
@@ -73,15 +73,16 @@ class Search:
                 self.reason = run
                 continue
             for rule in of_kind:
-                for binding in self._bindings(rule, given):
+                for binding in self._bindings(rule, run):
                     found = self._of(rule, binding, run)
                     if found:
                         return found
         return None
 
-    def _bindings(self, rule: Rule, given: Args) -> Iterator[Binding]:
-        leaves = dict(states.walk(given, self.names))
-        for i, binding in enumerate(rule.bindings(leaves, self.constants)):
+    def _bindings(self, rule: Rule, run: Run) -> Iterator[Binding]:
+        given, after = (dict(states.walk(args, self.names)) for args in (run.given, run.args))
+        made = [leaf for _, leaf in states.walk((run.result,), None)]
+        for i, binding in enumerate(rule.bindings(Call(given, after, made, self.constants))):
             if i == MOST:
                 return
             yield binding
@@ -95,13 +96,14 @@ class Search:
             self.reason = f"is not {rule.ours}: {reason}"
             return None
         conditions: list[tuple[Callable[[Any], Any], Path]] = []
-        reason = self._same(rule, plan, SIZES[1])
+        same = partial(self._same, rule, plan, positive=binding.positive)
+        reason = same(SIZES[1])
         for sign in (1.0, -1.0, 0.0):
-            reason = reason or self._same(rule, plan, SIZES[0], alike=sign)
+            reason = reason or same(SIZES[0], alike=sign)
         if reason:
             self.reason = f"is not {rule.ours}: {reason}"
             return None
-        if self._same(rule, plan, SIZES[1], soft=True):
+        if same(SIZES[1], soft=True):
             for path in binding.paths:
                 if is_one_hot(states.at(self.before, path)):
                     conditions.append((_one_hot, path))
@@ -109,7 +111,7 @@ class Search:
                 self.reason = f"is not {rule.ours} of all targets"
                 return None
         if rule.bends or rule.domain == "unit":
-            limit = self._limit(rule, plan)
+            limit = self._limit(rule, same)
             if limit is None:
                 return None
             if limit != np.inf:
@@ -118,10 +120,13 @@ class Search:
                 conditions += [(partial(_within, limit), path) for path in arrays]
         if conditions:
             plan = Plan(plan.compute, plan.operands, plan.result, plan.effects, tuple(conditions))
-        free = self._same(rule, plan, SIZES[1], floats_but=binding.paths) == ""
-        return Found(
-            plan, rule.ours, states.copied(self.before, self.names, partial(other_scalar, binding.paths, free))
-        )
+        free = same(SIZES[1], floats_but=binding.paths) == ""
+        others = states.copied(self.before, self.names, partial(other_scalar, binding.paths, free))
+        reason = same(SIZES[1], others=others)
+        if reason:
+            self.reason = f"is not {rule.ours} of other numbers: {reason}"
+            return None
+        return Found(plan, rule.ours, others)
 
     # ------------------------------------------------------------ running both
 
@@ -160,23 +165,23 @@ class Search:
                 return reason
         return ""
 
-    def _limit(self, rule: Rule, plan: Plan) -> float | None:
+    def _limit(self, rule: Rule, same: Callable[..., str]) -> float | None:
         """Up to which size of the numbers both agree; infinity if everywhere."""
-        reason = self._same(rule, plan, SIZES[0]) or self._same(rule, plan, SIZES[0], zeros=True)
+        reason = same(SIZES[0]) or same(SIZES[0], zeros=True)
         if reason:
             self.reason = f"is not {rule.ours}: {reason}"
             return None
         limit = SIZES[1]
         if rule.domain != "unit":
             for size in SIZES[2:]:
-                reason = self._same(rule, plan, size)
+                reason = same(size)
                 if reason:
                     return limit
                 limit = size
-            if self._same(rule, plan, 1e300):
+            if same(1e300):
                 return limit
         limit = float(np.finfo(np.float64).max)
-        return limit if self._same(rule, plan, 1e300, special=True) else np.inf
+        return limit if same(1e300, special=True) else np.inf
 
     # ------------------------------------------------------------ what is left behind
 

@@ -170,7 +170,7 @@ def differ(
     ours: tuple[Any, tuple[Any, ...]],
     names: Names,
     *,
-    summed: bool,
+    summed: float,
     signs: bool = True,
 ) -> str:
     """
@@ -178,8 +178,8 @@ def differ(
 
     Parameters
     ----------
-    summed : bool
-        Whether numbers are compared relative to the largest of their array.
+    summed : float
+        What share of the numbers is compared relative to the largest of their array alone.
     signs : bool, optional
         Whether -0.0 is told from 0.0.
     """
@@ -248,7 +248,7 @@ def _shared(values: list[Any]) -> list[tuple[int, int]]:
     return pairs
 
 
-def _differ(x: Any, y: Any, summed: bool, signs: bool) -> str:
+def _differ(x: Any, y: Any, summed: float, signs: bool) -> str:
     if type(x) is not type(y):
         return f"is of {type(x).__name__}, fastnn's of {type(y).__name__}"
     if isinstance(x, np.ndarray | np.generic):
@@ -276,24 +276,26 @@ def _differ(x: Any, y: Any, summed: bool, signs: bool) -> str:
     return "" if x is y else "is another object"
 
 
-def differ_in_numbers(x: Array, y: Array, summed: bool, signs: bool) -> str:
+def differ_in_numbers(x: Array, y: Array, summed: float, signs: bool) -> str:
     if x.dtype.kind not in "fc" or str(x.dtype) not in CLOSE:
         return "" if np.array_equal(x, y) else "has other numbers"
     with np.errstate(all="ignore"):
         both = (x == y) | (np.isnan(x) & np.isnan(y))
         finite = np.isfinite(x) & np.isfinite(y)
-        scale = np.abs(x)
-        if summed:
-            scale = np.broadcast_to(np.max(scale, initial=0, where=np.isfinite(x)), x.shape)
-        near = finite & (np.abs(x - y) <= CLOSE[str(x.dtype)] * scale + np.finfo(x.dtype).tiny)
         if signs:
             both &= ~((x == 0) & (y == 0) & (np.signbit(x) != np.signbit(y)))
-            near &= (x != 0) | (y != 0)
-        good = both | near
+            finite &= (x != 0) | (y != 0)
+        good = both | (finite & _near(x, y, np.abs(x)))
+        if summed and np.count_nonzero(good) >= np.floor((1 - summed) * good.size):
+            good |= finite & _near(x, y, np.max(np.abs(x), initial=0, where=np.isfinite(x)))
         if np.all(good):
             return ""
         at = np.unravel_index(np.argmin(good), good.shape)
         return f"has {x[at]:.7g} where fastnn's has {y[at]:.7g}"
+
+
+def _near(x: Array, y: Array, scale: Any) -> Any:
+    return np.abs(x - y) <= CLOSE[str(x.dtype)] * scale + np.finfo(x.dtype).tiny
 
 
 def overlap(a: Any, b: Any) -> bool:
