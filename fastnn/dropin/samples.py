@@ -12,6 +12,9 @@ from fastnn.dropin.states import Args, Names
 from fastnn.trials.base import Path
 
 MANY = 64
+# So many numbers that differ are enough for a large array, which repeats them: a prime, so that no two rows are alike.
+BLOCK = 4099
+MOST = 1 << 18  # numbers in all, from which on two trials of a kind are enough
 
 
 class Samples:
@@ -33,7 +36,8 @@ class Samples:
         self.first = next((path for path in arrays if path[0] == of_self), None)
         smallest = min([self.leaves[path].size for path in arrays], default=MANY)
         # Few numbers at a time show little.
-        self.seeds = range(1, 3 + min(16, MANY // max(1, smallest)))
+        total = sum([self.leaves[path].size for path in arrays])
+        self.seeds = range(1, 3 + min(16, MANY // max(1, smallest), MOST // max(1, total)))
 
     def filled(
         self,
@@ -55,6 +59,7 @@ class Samples:
         Parameters
         ----------
         seed : int
+            With 0 no two of a few numbers are alike, so that it shows where each comes from.
         size : float
             The largest.
         domain : str
@@ -93,7 +98,9 @@ class Samples:
             if positive is not None:
                 above = path in positive
             unit = domain == "unit" or (domain == "kept" and path != self.first)
-            x = _numbers(rng, value, size, unit, above, zeros, special)
+            block = np.empty(min(value.size, BLOCK), value.dtype)
+            x = _numbers(rng, block, size, unit, above, zeros, special, seed > 0 or value.size > 2)
+            x = np.resize(x, value.shape)
             if alike is None:
                 return x
             x = np.abs(x) * value.dtype.type(1 if unit or above else alike) + 0  # no -0.0
@@ -103,20 +110,21 @@ class Samples:
 
 
 def _numbers(
-    rng: np.random.Generator, like: Any, size: float, unit: bool, positive: bool, zeros: bool, special: bool
+    rng: np.random.Generator, like: Any, size: float, unit: bool, positive: bool, zeros: bool, special: bool, all: bool
 ) -> Any:
-    """Numbers up to a size, small and large ones, with 0 among them and the smallest there are."""
+    """Numbers up to a size, small and large ones; 0 and the smallest there are among them, too, if it is to be all."""
     shape, info = like.shape, np.finfo(like.dtype)
     size = min(size, float(info.max) / 4)
     if unit:
         x = rng.random(shape) ** rng.choice([1, 8], shape)
-        _put(rng, x, [0.0, 1.0])
+        _put(rng, x, [0.0, 1.0] if all else [])
     else:
         small = min(size, 1.0) * 10.0 ** rng.uniform(-6, 0, shape)
         x = np.where(rng.random(shape) < 0.5, small, rng.uniform(0, size, shape))
         if not positive:
             x *= rng.choice([-1.0, 1.0], shape)
-        _put(rng, x, [0.0, float(info.smallest_subnormal), float(info.tiny), size, *([] if positive else [-size])])
+        places = [0.0, float(info.smallest_subnormal), float(info.tiny), size, *([] if positive else [-size])]
+        _put(rng, x, places if all else [])
     if zeros:
         _put(rng, x, [-0.0])
     if special:

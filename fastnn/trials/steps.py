@@ -81,7 +81,7 @@ class StepRule(Rule):
         counts = [Count(path, more) for path, leaf in call.given.items() if type(leaf) is int for more in (1, 0)]
         choices = {name: counts if name == "iter" else values for name in self.numbers}
         bundles = _bundles(call.given)
-        changed = [name for name, paths in bundles.items() if all(call.has_changed(path) for path in paths.values())]
+        changed = [name for name, paths in bundles.items() if any(call.has_changed(path) for path in paths.values())]
         for p, dp in permutations(bundles, 2):
             for kept in permutations([name for name in changed if name not in (p, dp)], self.kept):
                 rows = _beside([bundles[name] for name in (p, *kept, dp)], call.given)
@@ -92,8 +92,8 @@ class StepRule(Rule):
     def _numbers(
         self, call: Call, choices: dict[str, list[Any]], rows: list[tuple[Path, ...]]
     ) -> Iterator[tuple[Any, ...]]:
-        """The numbers with which a step of the smallest parameter gives what theirs has left, one output after another."""
-        row = min(rows, key=lambda row: call.given[row[0]].size)
+        """The numbers with which a step of the largest parameter gives what theirs has left, one output after another."""
+        row = max(rows, key=lambda row: call.given[row[0]].size)
         shape, arrays = call.given[row[0]].shape, [_few(call.given[path]) for path in row]
         left = [_few(a) for a in call.left(shape) if a.dtype == arrays[0].dtype]
         needs = sorted(enumerate(self._needs()), key=lambda need: len(need[1]))
@@ -106,6 +106,9 @@ class StepRule(Rule):
             new = [name for name in names if name not in known]
             for chosen in product(*[choices[name] for name in new]):
                 taken = known | dict(zip(new, chosen, strict=True))
+                paths = [each for each in taken.values() if not isinstance(each, Constant)]
+                if len(set(paths)) < len(paths):
+                    continue
                 y = self._outputs(arrays, {name: call.value(each) for name, each in taken.items()})
                 if y and any(_near(a, y[output]) for a in left):
                     yield from found(i + 1, taken)
