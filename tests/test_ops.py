@@ -888,7 +888,8 @@ def one_by_one(module, x, t, order, batch_size, lr, params, kept, step, **option
 @every_step
 def test_constants_that_have_a_default_may_be_left_out(module, rng, op):
     x, params, kept = descent(rng, (4, 3), 6, np.float64, op.name)
-    t, numbers = np.arange(6) % 3, [p for p in op.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD][len(op.out) + 2 :]
+    t, taken = np.arange(6) % 3, [p for p in op.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    numbers = taken[len(op.out) + 2 :]
     required = [0.5 if p.name != "iter" else 2 for p in numbers if p.default is p.empty]
     defaults = [p.default for p in numbers if p.default is not p.empty]
     a, b = (

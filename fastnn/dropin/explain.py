@@ -45,6 +45,7 @@ class Explainer:
 
     def __init__(self, run: Run, outs: Any, names: Names, summed: float) -> None:
         self.run, self.names, self.summed = run, names, summed
+        self.by_shape = False
         self.outs = outs if isinstance(outs, tuple) else (outs,)
         self.leaves = dict(states.walk(run.given, names))
         self.places = {id(thing): path for path, thing in run.things}
@@ -53,32 +54,35 @@ class Explainer:
     def __call__(self, value: Any, path: Path | None = None) -> Source:
         """The source of something new; `path` is where it was put."""
         if isinstance(value, np.generic | float):
-            return self._scalar(value)
+            return self._scalar(value, path)
         if isinstance(value, states.SCALARS):
             if type(value) is int and path in self.leaves and self.leaves[path] == value - 1:
                 return Source("made", (_next, Source("leaf", path)))
+            self.by_shape |= not isinstance(value, bool | str | None)  # a number may tell how many there are
             return Source("constant", value)
         if id(value) in self.places:
             return Source("leaf", self.places[id(value)])
         if isinstance(value, np.ndarray):
             return self._array(value)
         if type(value) is tuple and value and all(type(n) is int for n in value):
-            for leaf_path, leaf in self.leaves.items():
-                if isinstance(leaf, np.ndarray) and leaf.shape == value:
-                    return Source("made", (np.shape, Source("leaf", leaf_path)))
+            self.by_shape = True  # several arrays may have this one
+            return Source("constant", value)
         if type(value) in (tuple, list):
             return Source(type(value).__name__, [self(each) for each in value])
         if type(value) is dict:
             return Source("dict", {key: self(each) for key, each in value.items()})
         raise Unlike
 
-    def _scalar(self, value: Any) -> Source:
+    def _scalar(self, value: Any, path: Path | None) -> Source:
         for i, out in enumerate(self.outs):
             if np.ndim(out) == 0 and not isinstance(out, np.ndarray):
                 same = out if type(out) is type(value) else type(value)(out)
                 if not states.differ_in_numbers(np.asarray(value), np.asarray(same), True, True):
                     source = Source("out", i)
                     return source if same is out else Source("made", (type(value), source))
+        if path in self.leaves and isinstance(self.leaves[path], float | np.generic):
+            raise Unlike  # made from what it was
+        self.by_shape = True
         return Source("constant", value)
 
     def _array(self, value: Any) -> Source:
@@ -104,7 +108,7 @@ class Explainer:
             and out.dtype == value.dtype
             and out.shape == value.shape
             and self.taken.get(i, id(value)) == id(value)
-            and not states.differ_in_numbers(value, out, self.summed, True)
+            and not states.differ_in_numbers(value, out, self.summed, not self.summed)
         )
         if same:
             self.taken[i] = id(value)
@@ -129,7 +133,10 @@ class Explainer:
         before = dict(self.run.things)
         for i, argument in enumerate(self.run.args):
             if i == 0 and self.names is not None:
-                for name in self.names:
+                # New attributes come in the order of theirs.
+                for name in dict.fromkeys(
+                    [*(n for n in getattr(argument, "__dict__", ()) if n in self.names), *self.names]
+                ):
                     if hasattr(argument, name):
                         yield from self._changes(getattr(argument, name), (0, name), before)
                     elif (0, name) in before:
@@ -147,7 +154,7 @@ class Explainer:
         elif isinstance(value, np.ndarray):
             if not _equal(value, self.leaves[path]):
                 for i, out in enumerate(self.outs):
-                    if self._is(value, i, out):
+                    if self._is(value, i, np.asarray(out)):  # of arrays without dimensions ops make scalars
                         yield path, Source("out", i, True)
                         return
                 raise Unlike

@@ -123,6 +123,7 @@ class Definition:
         if found is None:
             self._leave(gate, trial.before, search.reason)
         else:
+            gate.look_at(gate.names, gate.by_shape or found.by_shape)
             watched = tuple(trial.reach.watched)
             kind = gate.learn(trial.before, found.plan, watched, found.others, _types(trial.before, gate))
             self.kinds.append(Outcome(found.ours, "", kind))

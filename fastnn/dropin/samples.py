@@ -49,8 +49,8 @@ class Samples:
         zeros: bool = False,
         special: bool = False,
         alike: float | None = None,
-        floats_but: tuple[Path, ...] | None = None,
-        others: Args | None = None,
+        operands: tuple[Path, ...] = (),
+        free: bool = False,
         positive: Collection[Path] | None = None,
     ) -> Args:
         """
@@ -70,20 +70,18 @@ class Samples:
             Whether -0.0, or infinities and NaN are among them.
         alike : float, optional
             All of this sign, half of the arrays equal throughout; 0 for zeros.
-        floats_but : tuple of path, optional
-            Change all floats but these, too.
-        others : tuple, optional
-            Arguments whose scalars they have.
+        operands : tuple of path, optional
+            Change the scalars there, too.
+        free : bool, optional
+            Change all floats, too.
         positive : collection of path, optional
             Where no number is negative; if it is not given, in attributes.
         """
         rng = np.random.default_rng(seed)
 
         def change(path: Path, value: Any) -> Any:
-            if not isinstance(value, np.ndarray) and others is not None:
-                return states.at(others, path)
             if not isinstance(value, np.ndarray):
-                return value if floats_but is None or path in floats_but else other_scalar((), True, path, value)
+                return other_scalar(operands, free, path, value)
             if value.dtype.kind == "b":
                 return rng.random(value.shape) < 0.5
             if value.dtype.kind in "iu":
@@ -144,7 +142,8 @@ def other_scalar(operands: tuple[Path, ...], free: bool, path: Path, value: Any)
     if type(value) is int:
         return value + 1 if path in operands else value
     if isinstance(value, float | np.floating) and (free or path in operands):
-        return type(value)(value * 0.875 + 0.0411)  # what is from 0 to 1 stays so
+        # From 0 to 1 stays from 0 to 1: rates and shares are there.
+        return type(value)(value * 0.875 if 0 < value < 1 else value * 1.375 + 0.25)
     return value
 
 

@@ -32,11 +32,24 @@ MOST = 400  # ways to bind a rule that are tried
 
 @dataclass(frozen=True)
 class Found:
-    """A plan, what it is called, and a call of the same kind with all scalars changed that may be others."""
+    """
+    A plan.
+
+    Attributes
+    ----------
+    plan : Plan
+    ours : str
+        What it is called.
+    others : tuple
+        Arguments of the same kind, with all scalars changed that may be others.
+    by_shape : bool
+        Whether it holds for these shapes only.
+    """
 
     plan: Plan
     ours: str
     others: Args
+    by_shape: bool
 
 
 class Search:
@@ -88,10 +101,11 @@ class Search:
             yield binding
 
     def _of(self, rule: Rule, binding: Binding, run: Run) -> Found | None:
-        plan = self._explained(rule, binding, run)
-        if plan is None:
+        explained = self._explained(rule, binding, run)
+        if explained is None:
             return None
-        reason = self._unlike(rule, plan, states.copied(self.before, self.names), *self.after)
+        plan, by_shape = explained
+        reason = self._unlike(rule, plan, states.copied(self.before, self.names), *self.after, not rule.summed)
         if reason:
             self.reason = f"is not {rule.ours}: {reason}"
             return None
@@ -120,13 +134,11 @@ class Search:
                 conditions += [(partial(_within, limit), path) for path in arrays]
         if conditions:
             plan = Plan(plan.compute, plan.operands, plan.result, plan.effects, tuple(conditions))
-        free = same(SIZES[1], floats_but=binding.paths) == ""
-        others = states.copied(self.before, self.names, partial(other_scalar, binding.paths, free))
-        reason = same(SIZES[1], others=others)
-        if reason:
-            self.reason = f"is not {rule.ours} of other numbers: {reason}"
-            return None
-        return Found(plan, rule.ours, others)
+        # Scalars that may be others: those that are operands, and floats that theirs does not look at.
+        ways: list[tuple[tuple[Path, ...], bool]] = [(binding.paths, True), (binding.paths, False), ((), False)]
+        paths, free = next(w for w in ways if not same(SIZES[1], operands=w[0], free=w[1]))
+        others = states.copied(self.before, self.names, partial(other_scalar, paths, free))
+        return Found(plan, rule.ours, others, by_shape or rule.counts)
 
     # ------------------------------------------------------------ running both
 
@@ -141,7 +153,7 @@ class Search:
             return f"could not be tried: {type(error).__name__}: {error}"
 
     def _unlike(
-        self, rule: Rule, plan: Plan, args: Args, result: Any, after: Args, signs: bool = True, warned: Any = None
+        self, rule: Rule, plan: Plan, args: Args, result: Any, after: Args, signs: bool, warned: Any = None
     ) -> str:
         """How what the plan makes of the arguments is unlike what theirs has made."""
         with undisturbed() as warned_of:
@@ -157,7 +169,7 @@ class Search:
             run = self._run(given)
             if isinstance(run, str):
                 return run
-            exact = not how.get("zeros") and not how.get("special")
+            exact = not (rule.summed or how.get("zeros") or how.get("special"))
             # Of numbers that are none NumPy warns as its loops come upon them.
             warned = None if how.get("special") else run.warned
             reason = self._unlike(rule, plan, given, run.result, run.args, exact, warned)
@@ -185,8 +197,8 @@ class Search:
 
     # ------------------------------------------------------------ what is left behind
 
-    def _explained(self, rule: Rule, binding: Binding, run: Run) -> Plan | None:
-        """The plan by which a binding leaves behind what theirs has left."""
+    def _explained(self, rule: Rule, binding: Binding, run: Run) -> tuple[Plan, bool] | None:
+        """The plan by which a binding leaves behind what theirs has left; whether it does so for these shapes only."""
         try:
             with undisturbed():
                 outs = binding.compute(*[states.at(run.given, path) for path in binding.paths])
@@ -203,8 +215,8 @@ class Search:
             written = [(path, source.name, source.what) for path, source in effects if source.written]
             if sorted(written, key=str) == sorted(wanted, key=str):
                 effects = tuple([each for each in effects if not each[1].written])
-                return Plan(binding.into, binding.paths, result, effects)
-        return Plan(binding.compute, binding.paths, result, effects)
+                return Plan(binding.into, binding.paths, result, effects), explain.by_shape
+        return Plan(binding.compute, binding.paths, result, effects), explain.by_shape
 
 
 @contextmanager

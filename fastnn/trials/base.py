@@ -102,6 +102,8 @@ class Rule:
     summed : float, optional
         What share of the numbers may be close relative to the largest alone: all of those that are sums, and where
         terms cancel a few.
+    counts : bool, optional
+        Whether how many there are is a part of the formula, so that theirs may have it as a number.
     bends : bool, optional
         Whether large numbers and those that are none are a matter of the formula.
     domain : {"any", "positive", "kept", "unit"}, optional
@@ -115,6 +117,7 @@ class Rule:
     compute: Callable[..., Any]
     into: Callable[..., Any] | None = None
     summed: float = 0
+    counts: bool = False
     bends: bool = False
     domain: str = "any"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,35 +15,26 @@ CROSS = "cross", "entropy", "softmax", "nll", "loss"
 SQUARED = "squared", "mse", "square", "loss"
 
 
+BINARY = "sigmoid", "binary", "cross", "bce", "loss"
+_rule = partial(Rule, summed=True, counts=True)
+
+
 def rules() -> Iterator[Rule]:
-    yield Rule("cross_entropy_error", CROSS, (rows, targets, constant), _cross_entropy, summed=True, domain="unit")
-    yield Rule(
-        "cross_entropy_error_backward",
-        CROSS,
-        (rows, targets),
-        ops.cross_entropy_error_backward,
-        summed=True,
-        domain="unit",
-    )
-    yield Rule(
-        "softmax_cross_entropy", CROSS, (rows, targets, constant), _softmax_cross_entropy, summed=True, bends=True
-    )
-    yield Rule("softmax_cross_entropy", CROSS, (rows, targets, constant), _loss_and_grad, summed=True, bends=True)
-    for gradient in (ops.softmax_cross_entropy_backward,):
-        yield Rule("softmax_cross_entropy_backward", CROSS, (rows, targets), gradient, summed=True, domain="unit")
-        yield Rule(
-            "softmax_cross_entropy_backward", CROSS, (rows, targets, number), gradient, summed=True, domain="unit"
-        )
-    binary = ("sigmoid", "binary", "cross", "bce", "loss")
-    yield Rule(
-        "sigmoid_cross_entropy", binary, (floats, targets, constant), _sigmoid_cross_entropy, summed=True, bends=True
-    )
-    yield Rule(
-        "sigmoid_cross_entropy_backward", binary, (floats, targets), ops.sigmoid_cross_entropy_backward, summed=True
-    )
+    of_targets = rows, targets
+    with_eps = rows, targets, constant
+    yield _rule("cross_entropy_error", CROSS, with_eps, _cross_entropy, domain="unit")
+    yield _rule("cross_entropy_error_backward", CROSS, of_targets, ops.cross_entropy_error_backward, domain="unit")
+    yield _rule("softmax_cross_entropy", CROSS, with_eps, _softmax_cross_entropy, bends=True)
+    yield _rule("softmax_cross_entropy", CROSS, with_eps, _loss_and_grad, bends=True)
+    gradient = ops.softmax_cross_entropy_backward
+    yield _rule("softmax_cross_entropy_backward", CROSS, of_targets, gradient, domain="unit")
+    yield _rule("softmax_cross_entropy_backward", CROSS, (*of_targets, number), gradient, domain="unit")
+    yield _rule("sigmoid_cross_entropy", BINARY, (floats, targets, constant), _sigmoid_cross_entropy, bends=True)
+    gradient = ops.sigmoid_cross_entropy_backward
+    yield _rule("sigmoid_cross_entropy_backward", BINARY, (floats, targets), gradient, domain="unit")
     for name, scale in SCALES.items():
-        yield Rule(name, SQUARED, (floats, floats), _scaled(scale), summed=True)
-        yield Rule(f"the gradient of {name}", SQUARED, (floats, floats), _scaled_gradient(scale), summed=True)
+        yield _rule(name, SQUARED, (floats, floats), _scaled(scale))
+        yield _rule(f"the gradient of {name}", SQUARED, (floats, floats), _scaled_gradient(scale))
 
 
 # What is called so, in halves of the mean of the squares.

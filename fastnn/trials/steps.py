@@ -29,12 +29,13 @@ OTHER = {"iter": 3}
 
 
 def rules() -> Iterator[Rule]:
+    forms = {"nesterov": partial(ops.nesterov, form=2), "adam": _corrected}
     for optimizer in (getattr(optimizers, name) for name in optimizers.__all__):
-        op = getattr(ops, optimizer.op)
+        op: Callable[..., Any] = getattr(ops, optimizer.op)
         numbers = tuple([name for name in signature(op).parameters if name in (*optimizer.numbers, "iter")])
         # What is divided by the root of its last number, as it adds eps to it.
         has_root = "eps" in numbers
-        for step in {"nesterov": (op, partial(op, form=2)), "adam": (op, _corrected)}.get(optimizer.op, (op,)):
+        for step in (op, *filter(None, [forms.get(optimizer.op)])):
             yield StepRule(
                 optimizer.op, WORDS, (), step, summed=CANCEL, domain="positive" if has_root else "any",
                 kept=len(optimizer.kept), numbers=numbers, has_root=has_root,
