@@ -277,9 +277,7 @@ class Adam(Optimizer):
     m: Any
     v: Any
 
-    def __init__(
-        self, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999, eps: float = STEP_EPS
-    ) -> None:
+    def __init__(self, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999, eps: float = STEP_EPS) -> None:
         beta1, beta2 = arguments.number("beta1", beta1, 0, 1), arguments.number("beta2", beta2, 0, 1)
         super().__init__(lr=lr, beta1=beta1, beta2=beta2, eps=arguments.epsilon(eps))
         self.iter = 0

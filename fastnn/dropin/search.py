@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn._kernels.gates import Plan, closed, within
+from fastnn._kernels.gates import Plan, Source, closed, within
 from fastnn._kernels.targets import class_indices
 from fastnn.dropin import states
 from fastnn.dropin.explain import Explainer, Run
@@ -114,6 +114,8 @@ class Search:
         reason = same(SIZES[1])
         for sign in (1.0, -1.0, 0.0):
             reason = reason or same(SIZES[0], alike=sign)
+        for size in rule.sizes:
+            reason = reason or same(size)
         if reason:
             self.reason = f"is not {rule.ours}: {reason}"
             return None
@@ -126,7 +128,7 @@ class Search:
                 return None
         if rule.bends or rule.domain == "unit":
             limit = self._limit(rule, same)
-            if limit is None:
+            if limit is None or (binding.whole and limit != np.inf):
                 return None
             if limit != np.inf:
                 known = {path for _, path in conditions}
@@ -200,10 +202,16 @@ class Search:
     def _explained(self, rule: Rule, binding: Binding, run: Run) -> tuple[Plan, bool] | None:
         """The plan by which a binding leaves behind what theirs has left; whether it does so for these shapes only."""
         try:
+            given = states.copied(run.given, self.names) if binding.whole else run.given
             with undisturbed():
-                outs = binding.compute(*[states.at(run.given, path) for path in binding.paths])
+                outs = binding.compute(*[states.at(given, path) for path in binding.paths])
         except Exception:
             return None
+        if binding.whole:
+            sources = [Source("out", i) for i in range(len(outs))] if isinstance(outs, tuple) else []
+            return Plan(
+                binding.compute, binding.paths, Source("tuple", sources) if sources else Source("out", 0)
+            ), False
         explain = Explainer(run, outs, self.names, rule.summed)
         try:
             result, effects = explain(run.result), tuple(explain.effects())

@@ -127,10 +127,14 @@ class Copier:
                 same = block.__array_interface__["data"][0] == a.__array_interface__["data"][0]
                 if same and block.nbytes == a.nbytes and block.flags.c_contiguous and a.flags.c_contiguous:
                     view = twin.reshape(-1).view(a.dtype).reshape(a.shape)
-                    view.flags.writeable = a.flags.writeable
-                    return view
-                raise Unlike("is given arrays that share memory")
-        new = np.array(self.change(path, a) if self.change else a, copy=True, order="K")
+                elif same and block.T.shape == a.shape and block.T.strides == a.strides and block.dtype == a.dtype:
+                    view = twin.T
+                else:
+                    raise Unlike("is given arrays that share memory")
+                view.flags.writeable = a.flags.writeable
+                return view
+        new = np.empty_like(a)
+        new[...] = self.change(path, a) if self.change else a
         if new.strides != a.strides and a.size:  # neither C nor Fortran order
             whole = np.empty([2 * n for n in a.shape], a.dtype)
             view = whole[tuple([slice(None, None, 2)] * a.ndim)]

@@ -237,8 +237,8 @@ def adagrad(
         `p` is not of floats, `h` not of its dtype, `dp` not of real numbers, a number none; `out` is not a tuple of
         two; an array in it has another dtype.
     ValueError
-        The shapes differ; a number is out of its range; an array of `out` cannot take its result, or overlaps anything but its
-        own old place.
+        The shapes differ; a number is out of its range; an array of `out` cannot take its result, or overlaps anything
+        but its own old place.
 
     References
     ----------
@@ -304,8 +304,8 @@ def rmsprop(
         `p` is not of floats, `h` not of its dtype, `dp` not of real numbers, a number none; `out` is not a tuple of
         two; an array in it has another dtype.
     ValueError
-        The shapes differ; a number is out of its range; an array of `out` cannot take its result, or overlaps anything but
-        its own old place.
+        The shapes differ; a number is out of its range; an array of `out` cannot take its result, or overlaps anything
+        but its own old place.
 
     References
     ----------

@@ -71,6 +71,8 @@ class Binding:
         The same, but the outputs are written into operands.
     targets : tuple of int
         Into which, for each output.
+    whole : bool, optional
+        Whether `compute` itself changes what theirs changes, and gives what theirs gives.
     positive : frozenset of path, optional
         Where no number is negative; if it is not given, in attributes.
     """
@@ -79,6 +81,7 @@ class Binding:
     paths: tuple[Path, ...]
     into: Callable[..., Any] | None = None
     targets: tuple[int, ...] = ()
+    whole: bool = False
     positive: frozenset[Path] | None = None
 
 
@@ -106,9 +109,11 @@ class Rule:
         Whether how many there are is a part of the formula, so that theirs may have it as a number.
     bends : bool, optional
         Whether large numbers and those that are none are a matter of the formula.
+    sizes : tuple of float, optional
+        Up to which other sizes numbers are to be tried.
     domain : {"any", "positive", "kept", "unit"}, optional
-        Where its numbers lie: anywhere; above 0 until it is known which are; from 0 to 1 in all arrays but the first that is given, since they are outputs
-        of an activation; or from 0 to 1 in all arrays.
+        Where its numbers lie: anywhere; above 0 until it is known which are; from 0 to 1 in all arrays but the first
+        that is given, since they are outputs of an activation; or from 0 to 1 in all arrays.
     """
 
     ours: str
@@ -119,6 +124,7 @@ class Rule:
     summed: float = 0
     counts: bool = False
     bends: bool = False
+    sizes: tuple[float, ...] = ()
     domain: str = "any"
 
     def bindings(self, call: Call) -> Iterator[Binding]:

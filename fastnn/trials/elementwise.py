@@ -20,7 +20,9 @@ def rules() -> Iterator[Rule]:
             yield from _of_layer(layer)
     yield Rule("step_product", ("relu",), (floats,), _with_its_step, partial(_into, _with_its_step), bends=True)
     yield Rule("step_product", ("relu",), (floats,), _with_step, bends=True)
-    yield Rule("step_product", ("relu",), (floats, floats), ops.step_product, partial(_into, ops.step_product), bends=True)
+    yield Rule(
+        "step_product", ("relu",), (floats, floats), ops.step_product, partial(_into, ops.step_product), bends=True
+    )
     for name in functions.__all__:
         word = name.removesuffix("_grad")
         if word != name:

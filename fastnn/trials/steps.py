@@ -29,13 +29,13 @@ OTHER = {"iter": 3}
 
 
 def rules() -> Iterator[Rule]:
-    forms = {"nesterov": partial(ops.nesterov, form=2), "adam": _corrected}
+    forms: dict[str, Callable[..., Any]] = {"nesterov": partial(ops.nesterov, form=2), "adam": _corrected}
     for optimizer in (getattr(optimizers, name) for name in optimizers.__all__):
         op: Callable[..., Any] = getattr(ops, optimizer.op)
         numbers = tuple([name for name in signature(op).parameters if name in (*optimizer.numbers, "iter")])
         # What is divided by the root of its last number, as it adds eps to it.
         has_root = "eps" in numbers
-        for step in (op, *filter(None, [forms.get(optimizer.op)])):
+        for step in (op, forms[optimizer.op]) if optimizer.op in forms else (op,):
             yield StepRule(
                 optimizer.op, WORDS, (), step, summed=CANCEL, domain="positive" if has_root else "any",
                 kept=len(optimizer.kept), numbers=numbers, has_root=has_root,
@@ -93,7 +93,7 @@ class StepRule(Rule):
     def _numbers(
         self, call: Call, choices: dict[str, list[Any]], rows: list[tuple[Path, ...]]
     ) -> Iterator[tuple[Any, ...]]:
-        """The numbers with which a step of the largest parameter gives what theirs has left, one output after another."""
+        """The numbers with which a step of the largest parameter gives what theirs has left, output by output."""
         row = max(rows, key=lambda row: call.given[row[0]].size)
         shape, arrays = call.given[row[0]].shape, [_few(call.given[path]) for path in row]
         left = [_few(a) for a in call.left(shape) if a.dtype == arrays[0].dtype]
@@ -156,7 +156,7 @@ class StepRule(Rule):
 
         targets = tuple([i for i in range(len(arrays)) if i % width != width - 1])
         positive = frozenset([row[-2] for row in rows] if self.has_root else [])
-        return Binding(step(False), (*arrays, *paths), step(True), targets, positive)
+        return Binding(step(False), (*arrays, *paths), step(True), targets, positive=positive)
 
 
 def _value(each: Any, rest: Iterator[Any]) -> Any:
