@@ -23,6 +23,7 @@ TURN = 0.025
 FEW = 10
 # A sum of squares of at least so much has lost nothing of weight to those too small for float32.
 LEAST_SUM = 1e-20
+SHORT_SUM = 4096
 # Those whose steps are ops.
 OPTIMIZERS = [getattr(optimizers, name) for name in optimizers.__all__]
 
@@ -121,8 +122,14 @@ def scale_down(grads: list[Array], norm: float, max_norm: float, eps: float) -> 
 
 
 def sum_of_squares(grads: list[Array]) -> Any:
-    """By BLAS, in the dtype of the gradients."""
-    return sum([np.vdot(g, g) for g in grads])
+    """In the dtype of the gradients, by BLAS: which sums one after another, so that long sums are made of short ones."""
+    return sum([_squares(g.ravel("K")) for g in grads])
+
+
+def _squares(g: Array) -> Any:
+    rest = g.size % SHORT_SUM
+    rows, last = g[: g.size - rest].reshape(-1, SHORT_SUM), g[g.size - rest :]
+    return np.vecdot(rows, rows).sum() + np.dot(last, last) if len(rows) else np.dot(last, last)
 
 
 def _norm(grads: list[Array]) -> float:

@@ -33,6 +33,7 @@ class Samples:
         self.leaves = dict(states.walk(args, names))
         arrays = [path for path, leaf in self.leaves.items() if is_float_array(leaf)]
         of_self = names is not None
+        self.one_hot = {path for path, leaf in self.leaves.items() if is_one_hot(leaf)}
         self.first = next((path for path in arrays if path[0] == of_self), None)
         smallest = min([self.leaves[path].size for path in arrays], default=MANY)
         # Few numbers at a time show little.
@@ -90,7 +91,7 @@ class Samples:
                 return rng.permutation(value.reshape(-1)).reshape(value.shape) if value.ndim == 1 else _rows(rng, value)
             if value.dtype.kind != "f":
                 return value
-            if is_one_hot(value) and not soft:
+            if path in self.one_hot and not soft:
                 return _rows(rng, value)
             above = domain == "positive" or (self.names is not None and path[0] == 0)
             if positive is not None:
