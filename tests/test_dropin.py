@@ -15,6 +15,7 @@ from contextlib import redirect_stdout
 import books
 import numpy as np
 import pytest
+from somebodys import ACTIVATIONS, CHANGING, LAYERS, LEFT, OPTIMIZERS
 
 from fastnn import dropin
 from fastnn._kernels.gates import Gate
@@ -114,42 +115,6 @@ def inputs(seed):
     return list(found)
 
 
-ACTIVATIONS = {
-    "by a mask": "def relu(x):\n  y = x.copy()\n  y[x <= 0] = 0\n  return y",
-    "by maximum": "def relu(x): return np.maximum(0, x)",
-    "by where": "def relu(x): return np.where(x > 0, x, 0)",
-    "by product": "def relu(x): return x * (x > 0)",
-    "in place": "def relu(x):\n  x[x < 0] = 0\n  return x",
-    "by its absolute value": "def relu(x): return (abs(x) + x) / 2",
-    "as float64": "def relu(x):\n  y = np.zeros(x.shape)\n  y[x > 0] = x[x > 0]\n  return y",
-    "itself where nothing is below 0": "def relu(x): return x if np.all(x > 0) else np.maximum(x, 0)",
-    "clipped": "def relu(x): return np.clip(x, 0, 6)",
-    "clipped far away": "def relu(x): return np.clip(x, 0, 500)",
-    "leaky": "def relu(x): return np.where(x > 0, x, 0.01 * x)",
-    "leaky by its class": "class relu:\n  leak = 0.0\n  def forward(self, x): return np.where(x > 0, x, self.leak * x)",
-    "of numbers only": "def relu(x): return max(0, x)",
-    "a sigmoid": "def sigmoid(x): return 1 / (1 + np.exp(-x))",
-    "a sigmoid that clips": "def sigmoid(x): return 1 / (1 + np.exp(-np.clip(x, -30, 30)))",
-    "a sigmoid that clips far away": "def sigmoid(x): return 1 / (1 + np.exp(-np.clip(x, -500, 500)))",
-    "a sigmoid by tanh": "def sigmoid(x): return 0.5 * (1 + np.tanh(x / 2))",
-    "a sigmoid in two": "def sigmoid(x): return np.where(x >= 0, 1 / (1 + np.exp(-x)), np.exp(x) / (1 + np.exp(x)))",
-    "its derivative": "def sigmoid_prime(x):\n  s = 1 / (1 + np.exp(-x))\n  return s * (1 - s)",
-    "its derivative by its value": "def d_sigmoid(y): return y * (1 - y)",
-    "a steeper one": "def sigmoid(x): return 1 / (1 + np.exp(-1.0000001 * x))",
-    "tanh": "def tanh(x): return np.tanh(x)",
-    "tanh by exp": "def tanh(x): return (np.exp(x) - np.exp(-x)) / (np.exp(x) + np.exp(-x))",
-    "softmax": "def softmax(x):\n  e = np.exp(x - np.max(x, axis=-1, keepdims=True))\n  return e / np.sum(e, axis=-1, keepdims=True)",
-    "softmax of all": "def softmax(x):\n  e = np.exp(x - np.max(x))\n  return e / np.sum(e)",
-    "softmax that overflows": "def softmax(x):\n  e = np.exp(x)\n  return e / np.sum(e, axis=-1, keepdims=True)",
-    "softmax by rows in two dimensions only": (
-        "def softmax(x):\n  if x.ndim == 2:\n    e = np.exp(x - x.max(axis=1, keepdims=True))\n"
-        "    return e / e.sum(axis=1, keepdims=True)\n  e = np.exp(x - x.max())\n  return e / e.sum()"
-    ),
-    "softmax of columns": "def softmax(x):\n  e = np.exp(x - np.max(x, axis=0))\n  return e / np.sum(e, axis=0)",
-    "softmax that refuses": "def softmax(x):\n  assert x.shape[0] != 6\n  e = np.exp(x - x.max(-1, keepdims=True))\n  return e / e.sum(-1, keepdims=True)",
-}  # fmt: skip
-
-
 def has_minus_zero(x):
     return bool(np.any((np.asarray(x) == 0) & np.signbit(np.asarray(x, float))))
 
@@ -193,91 +158,6 @@ def test_what_is_fastnns_is_served(what):
 
 
 # ---------------------------------------------------------------- layers and optimizers
-
-LAYERS = {
-    "Relu": (books.VOLUME_1, (), 1),
-    "Affine": (books.VOLUME_1, ("W", "b"), 1),
-    "Relu of volume 2": (books.VOLUME_2, (), 1),
-    "Affine of volume 2": (books.VOLUME_2, ("W", "b"), 1),
-    "Sigmoid of volume 2": (books.FUNCTIONS + books.VOLUME_2, (), 1),
-    "SoftmaxWithLoss": (books.FUNCTIONS + books.VOLUME_1, (), 2),
-    "SoftmaxWithLoss of volume 2": (books.FUNCTIONS + books.VOLUME_2, (), 2),
-    "Relu that writes into dout": (
-        "class Relu:\n  def forward(self, x):\n    self.mask = (x <= 0)\n    out = x.copy()\n    out[self.mask] = 0\n"
-        "    return out\n  def backward(self, dout):\n    dout[self.mask] = 0\n    dx = dout\n    return dx",
-        (),
-        1,
-    ),
-    "ReLU that keeps x": (
-        "class ReLU:\n  def forward(self, x):\n    self.x = x\n    self.y = np.maximum(x, 0)\n    return self.y\n"
-        "  def backward(self, grad):\n    return np.where(self.x > 0, grad, 0)",
-        (),
-        1,
-    ),
-    "ReLU that keeps a copy and a flag": (
-        "class ReLU:\n  seen = False\n  def forward(self, x):\n    self.x, self.seen, self.shape = x.copy(), True, x.shape\n"
-        "    return np.maximum(x, 0)\n  def backward(self, d):\n    if not self.seen: raise RuntimeError('not yet')\n"
-        "    d = d.copy()\n    d[self.x <= 0] = 0\n    return d",
-        (),
-        1,
-    ),
-    "ReLU that counts": (
-        "class ReLU:\n  calls = 0\n  def forward(self, x):\n    self.calls += 1\n    self.positive = x > 0\n"
-        "    return np.maximum(x, 0)\n  def backward(self, d):\n    return np.where(self.positive, d, 0) * (self.calls > 0)",
-        (),
-        1,
-    ),
-    "Linear with other names": (
-        "class Linear:\n  def __init__(self, W, b): self.weight, self.bias = W, b\n  def forward(self, inp):\n"
-        "    self.inp = inp\n    return inp @ self.weight + self.bias\n  def backward(self, d_out):\n"
-        "    self.d_weight, self.d_bias = self.inp.T @ d_out, d_out.sum(axis=0)\n    return d_out @ self.weight.T",
-        ("W", "b"),
-        1,
-    ),
-    "Linear that scales": (
-        "class Linear:\n  scale = 1.0\n  def __init__(self, W, b): self.W, self.b = W, b\n  def forward(self, x):\n"
-        "    self.x = x\n    return (np.dot(x, self.W) + self.b) * self.scale\n  def backward(self, dout):\n"
-        "    self.dW, self.db = np.dot(self.x.T, dout), np.sum(dout, axis=0)\n    return np.dot(dout, self.W.T)",
-        ("W", "b"),
-        1,
-    ),
-    "Dense with a row of biases": (
-        "class Dense:\n  def __init__(self, W, b): self.W, self.b = W, b.reshape(1, -1)\n  def forward(self, inputs):\n"
-        "    self.inputs = inputs\n    self.output = np.dot(inputs, self.W) + self.b\n  def backward(self, dvalues):\n"
-        "    self.dW = np.dot(self.inputs.T, dvalues)\n    self.db = np.sum(dvalues, axis=0, keepdims=True)\n"
-        "    self.dinputs = np.dot(dvalues, self.W.T)",
-        ("W", "b"),
-        1,
-    ),
-    "a loss of one-hot rows only": (
-        books.FUNCTIONS + "class SoftmaxWithLoss:\n  def forward(self, x, t):\n    self.y, self.t = softmax(x), t\n"
-        "    return -np.sum(t * np.log(self.y + 1e-7)) / len(x)\n  def backward(self, dout=1):\n"
-        "    return (self.y - self.t) * dout / len(self.t)",
-        (),
-        2,
-    ),
-    "one-hot rows read by argmax": (
-        books.FUNCTIONS + "class SoftmaxWithLoss:\n  def forward(self, x, t):\n    self.y = softmax(x)\n"
-        "    self.t = np.argmax(t, axis=1) if t.ndim == 2 else t\n"
-        "    return -np.mean(np.log(self.y[np.arange(len(x)), self.t] + 1e-7))\n  def backward(self, dout=1):\n"
-        "    dx = self.y.copy()\n    dx[np.arange(len(dx)), self.t] -= dout\n    return dx / len(dx)",
-        (),
-        2,
-    ),
-    "a squared error": (
-        "class MSELoss:\n  def forward(self, y, t):\n    self.y, self.t = y, t\n    return np.mean((y - t) ** 2)\n"
-        "  def backward(self): return 2 * (self.y - self.t) / self.y.size",
-        (),
-        2,
-    ),
-    "a sigmoid with loss": (
-        "class SigmoidWithLoss:\n  def forward(self, x, t):\n    self.t, self.y = t, 1 / (1 + np.exp(-x))\n"
-        "    return -np.mean(t * np.log(self.y + 1e-7) + (1 - t) * np.log(1 - self.y + 1e-7))\n"
-        "  def backward(self, dout=1): return (self.y - self.t) * dout / self.t.size",
-        (),
-        2,
-    ),
-}
 
 
 def calls_of(seed, of_loss):
@@ -332,34 +212,6 @@ def test_a_layer_leaves_behind_what_it_would(what):
         assert any(finding.ours for finding in replacer.findings if f".{name}." in finding.where)
 
 
-OPTIMIZERS = {
-    "SGD": "class SGD:\n  def __init__(self, lr=0.1): self.lr = lr\n  def update(self, params, grads):\n"
-    "    for key in params.keys(): params[key] -= self.lr * grads[key]",
-    "SGD of lists": "class SGD:\n  def __init__(self, lr=0.1): self.lr = lr\n  def update(self, params, grads):\n"
-    "    for i in range(len(params)): params[i] -= self.lr * grads[i]",
-    "SGD that makes new arrays": "class SGD:\n  def __init__(self, lr=0.1): self.lr = lr\n"
-    "  def update(self, params, grads):\n    for k in grads: params[k] = params[k] - self.lr * grads[k]",
-    "SGD that decays": "class SGD:\n  def __init__(self, lr=0.1): self.lr = lr\n  def update(self, params, grads):\n"
-    "    for key in params: params[key] -= self.lr * grads[key]\n    self.lr *= 0.9",
-    "SGD called step": "class Optimizer:\n  def __init__(self, learning_rate=0.1): self.learning_rate = learning_rate\n"
-    "  def step(self, params, grads):\n    for k in params: params[k] -= self.learning_rate * grads[k]",
-    "Momentum": "class Momentum:\n  def __init__(self, lr=0.1, momentum=0.9): self.lr, self.momentum, self.v = lr, momentum, None\n"
-    "  def update(self, params, grads):\n    if self.v is None: self.v = {k: np.zeros_like(p) for k, p in params.items()}\n"
-    "    for k in params:\n      self.v[k] = self.momentum * self.v[k] - self.lr * grads[k]\n      params[k] += self.v[k]",
-    "AdaGrad": "class AdaGrad:\n  def __init__(self, lr=0.1): self.lr, self.h = lr, None\n  def update(self, params, grads):\n"
-    "    if self.h is None:\n      self.h = {}\n      for k, p in params.items(): self.h[k] = np.zeros_like(p)\n"
-    "    for k in params:\n      self.h[k] += grads[k] * grads[k]\n      params[k] -= self.lr * grads[k] / (np.sqrt(self.h[k]) + 1e-7)",
-    "Adam": "class Adam:\n  def __init__(self, lr=0.01, beta1=0.9, beta2=0.999):\n"
-    "    self.lr, self.beta1, self.beta2, self.iter, self.m, self.v = lr, beta1, beta2, 0, None, None\n"
-    "  def update(self, params, grads):\n    if self.m is None:\n"
-    "      self.m, self.v = ({k: np.zeros_like(p) for k, p in params.items()} for _ in range(2))\n    self.iter += 1\n"
-    "    lr_t = self.lr * np.sqrt(1 - self.beta2**self.iter) / (1 - self.beta1**self.iter)\n    for k in params:\n"
-    "      self.m[k] += (1 - self.beta1) * (grads[k] - self.m[k])\n"
-    "      self.v[k] += (1 - self.beta2) * (grads[k] ** 2 - self.v[k])\n"
-    "      params[k] -= lr_t * self.m[k] / (np.sqrt(self.v[k]) + 1e-7)",
-}  # fmt: skip
-
-
 @pytest.mark.parametrize("what", OPTIMIZERS)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_an_optimizer_leaves_behind_what_it_would(what, dtype):
@@ -396,3 +248,352 @@ def test_plain_floats_and_arrays_without_dimensions_are_updated():
                 a.update(params, grads)
                 b.update(twins, copy.deepcopy(grads))
                 assert_same(params, twins)
+
+
+# ---------------------------------------------------------------- what a body may depend on
+
+X = np.array([[-1.5, 0.5, 2.0], [3.0, -0.25, 1.0]])
+
+
+def told(source, name="relu"):
+    """The function, and what became of it."""
+    replacer = dropin.Replacer()
+    names = module(source, replacer)
+    return getattr(names, name), lambda: replacer.findings[0], names
+
+
+CHANGES = {
+    "a float of its module": lambda g: g.__setitem__("LEAK", 0.5),
+    "a number of its module": lambda g: g.__setitem__("LEAK", 1),
+    "a function of its module": lambda g: g.__setitem__("half", abs),
+    "a float of its class": lambda g: setattr(g["relu"], "leak", 2.0),
+    "a method": lambda g: setattr(g["relu"], "bend", lambda self, x: x),
+    "an attribute": lambda g: g["it"].__setattr__("leak", 2.0),
+    "an array that it scales by": lambda g: setattr(g["it"], "scale", np.arange(3.0)),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_what_it_reads_may_change_later(what):
+    results = []
+    for replacer in (None, dropin.Replacer()):
+        names = vars(module(CHANGING[what], replacer))
+        names = names["relu"].__globals__ if isinstance(names["relu"], types.FunctionType) else names
+        made = names["relu"]
+        names["it"] = made() if isinstance(made, type) else None
+        if isinstance(made, type):
+            names |= made.forward.__globals__ | {"it": names["it"]}
+        call = names["it"].forward if names["it"] else made
+        rows = [call(X.copy()) for _ in range(4)]
+        CHANGES[what](names)
+        rows += [call(X.copy()) for _ in range(4)]
+        results.append(rows)
+    assert_same(*results)
+    assert not np.array_equal(results[0][0], results[0][-1])
+
+
+@pytest.mark.parametrize("reason", LEFT)
+def test_what_has_other_effects_or_is_another_thing_is_left(reason):
+    relu, finding, _ = told(LEFT[reason])
+    for _ in range(3):
+        with redirect_stdout(io.StringIO()):
+            outcome(lambda: relu(X.copy()))
+    assert finding().ours == () and finding().reasons in [(reason,), ()]  # none where it never came back
+
+
+def test_effects_happen_once():
+    source = """
+        log = []
+        def relu(x):
+            log.append(x.shape)
+            print("relu", x.shape)
+            return np.maximum(x, 0)
+        class Sigmoid:
+            made = 0
+            def __init__(self): type(self).made += 1
+            def forward(self, x):
+                self.out = 1 / (1 + np.exp(-x))
+                return self.out
+        def softmax_noise(x): return x + np.random.rand(*x.shape)
+    """
+    printed, results = [], []
+    for replacer in (None, dropin.Replacer()):
+        np.random.seed(3)  # noqa: NPY002, what scripts use
+        with redirect_stdout(io.StringIO()) as out:
+            names = module(source, replacer)
+            for _ in range(4):
+                names.relu(X.copy())
+                names.Sigmoid().forward(X)
+                results.append(names.softmax_noise(X))
+        printed.append((out.getvalue(), names.log, names.Sigmoid.made))
+    assert printed[0] == printed[1]
+    assert_same(results[:4], results[4:])
+
+
+def test_the_function_is_the_users_own():
+    source = """
+        import functools, dataclasses
+        def logged(function):
+            def wrapper(*args): return function(*args)
+            return wrapper
+        class Layer:
+            "A layer."
+            def __call__(self, x): return self.forward(x)
+            @classmethod
+            def kind(cls): return cls.__name__
+        class Relu(Layer):
+            leak = 0.0
+            def forward(self, x, train=True):
+                "Above 0."
+                self.mask = x <= 0
+                return np.where(self.mask, 0, x)
+            def backward(self, dout): return np.where(self.mask, 0, dout)
+        @logged
+        def sigmoid(x): return 1 / (1 + np.exp(-x))
+        def relu(inputs, /, *, scale=1.0): return np.maximum(inputs, 0) * scale
+        half = functools.partial(relu, scale=0.5)
+        ACT = {"relu": relu, "sigmoid": sigmoid}
+        def apply(x, f=relu): return f(x)
+        class Net:
+            act = staticmethod(relu)
+            softmax = lambda self, x: x
+            @property
+            def relu(self): return 3
+    """
+    seen = []
+    for replacer in (None, dropin.Replacer()):
+        names = module(source, replacer)
+        layer = names.Relu()
+        for _ in range(3):
+            row = [layer(X), layer.forward(x=X), layer.forward(X, train=False), layer.backward(X), names.sigmoid(X)]
+            row += [names.half(X), names.ACT["relu"](X), names.ACT["sigmoid"](X), names.apply(X), names.Net.act(X)]
+            row += [names.Net().softmax(X), names.Net().relu, outcome(lambda: names.relu(X, 2)), outcome(names.relu)]  # noqa: B023
+            row += [outcome(lambda: names.relu(inputs=X)), names.relu(X, scale=2.0)]  # noqa: B023
+            seen.append(row)
+        relu = names.relu
+        seen.append([relu.__name__, relu.__kwdefaults__, relu.__code__.co_varnames[:2], relu.__code__.co_firstlineno])
+        seen.append([names.Relu.forward.__doc__, names.Relu.__bases__[0].__name__, isinstance(layer, names.Layer)])
+        seen.append([vars(layer), names.Relu.kind(), list(vars(names.Relu)), type(relu).__name__])
+    half = len(seen) // 2
+    assert_same(seen[:half], seen[half:])
+
+
+def test_a_pickle_is_the_class_of_the_user(monkeypatch):
+    replacer = dropin.Replacer()
+    made = types.ModuleType("pickled")
+    exec(replacer.compile("import numpy as np\n" + LAYERS["ReLU that keeps x"][0], "pickled.py", "pickled"), vars(made))
+    monkeypatch.setitem(sys.modules, "pickled", made)
+    layer = made.ReLU()
+    for _ in range(3):
+        layer.forward(X)
+    again = pickle.loads(pickle.dumps(layer))
+    assert type(again) is made.ReLU
+    assert_same(vars(again), vars(layer))
+    assert pickle.loads(pickle.dumps(made.ReLU.forward)) is made.ReLU.forward
+
+
+def test_an_error_is_told_as_without(tmp_path):
+    source = "import numpy as np\n\n\ndef softmax(x):\n    x = x - x.max(axis=1, keepdims=True)\n    return x / x.no\n"
+    source += "\n\ndef relu(x):\n    return np.maximum(\n        x, 0) / np.ones(7)\n"
+    path = tmp_path / "theirs.py"
+    path.write_text(source)
+    texts = []
+    for replacer in (None, dropin.Replacer()):
+        code = compile(source, path, "exec") if replacer is None else replacer.compile(source, str(path), "theirs")
+        names = {}
+        exec(code, names)
+        for call in (lambda: names["softmax"](X[0]), lambda: names["softmax"](X), lambda: names["relu"](X)):  # noqa: B023
+            for _ in range(3):
+                with pytest.raises((AttributeError, ValueError)) as caught:
+                    call()
+                frames = traceback.extract_tb(caught.value.__traceback__)
+                texts.append(
+                    "".join(traceback.format_list(f for f in frames if f.filename == str(path))) + str(caught.value)
+                )
+    assert texts[: len(texts) // 2] == texts[len(texts) // 2 :]
+    linecache.checkcache()
+
+
+def test_a_body_that_raised_is_tried_again_and_recursion_is_no_trouble():
+    source = """
+        def relu(x):
+            if x.ndim > 2: return np.array([relu(part) for part in x])
+            return np.maximum(x, 0)
+        def sigmoid(x, fail=False):
+            if fail: raise ValueError("no")
+            return 1 / (1 + np.exp(-x))
+    """
+    plain, guarded = module(source), module(source, dropin.Replacer())
+    deep = np.arange(24.0).reshape(2, 3, 4) - 12
+    for x in (deep, X, deep, X):
+        assert_same(plain.relu(x), guarded.relu(x))
+    for fail in (True, False, True, False, False):
+        assert_same(*(outcome(lambda: names.sigmoid(X, fail)) for names in (plain, guarded)))  # noqa: B023
+
+
+def test_threads_may_call_at_once():
+    source = ACTIVATIONS["softmax by rows in two dimensions only"] + "\n" + books.VOLUME_1
+    plain, guarded = module(source), module(source, dropin.Replacer())
+    rng = np.random.default_rng(0)
+    xs = [numbers(rng, shape) for shape in ((4, 3), (3,), (1, 5), (9, 2)) * 10]
+    wrong = []
+
+    def work():
+        layer = guarded.Relu()
+        for x in xs:
+            if not np.allclose(guarded.softmax(x), plain.softmax(x)) or np.any(layer.forward(x) != np.maximum(x, 0)):
+                wrong.append(x)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+# ---------------------------------------------------------------- modules that are there already
+
+
+@pytest.fixture
+def theirs(tmp_path, monkeypatch):
+    """A module in a file, imported, and another that has imported from it."""
+    (tmp_path / "somebodys_layers.py").write_text(
+        "import numpy as np\nimport functools\n\n" + books.FUNCTIONS.replace("import numpy as np", "") + "\n\n"
+        "def logged(f):\n    return lambda *a: f(*a)\n\n\n@logged\ndef relu(x):\n    return np.maximum(x, 0)\n\n\n"
+        "class Old:\n    def forward(self, x):\n        return x\n"
+    )
+    (tmp_path / "elsewhere.py").write_text(
+        "from somebodys_layers import sigmoid as squash, relu\nACT = {'s': squash}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    import elsewhere
+    import somebodys_layers
+
+    yield somebodys_layers, elsewhere
+    dropin.unpatch()
+    for name in ("somebodys_layers", "elsewhere"):
+        del sys.modules[name]
+
+
+def test_patch_guards_what_is_there_whoever_holds_it(theirs):
+    made, other = theirs
+    sigmoid, code = made.sigmoid, made.sigmoid.__code__
+    expected = sigmoid(X), made.relu(X)
+    done = dropin.patch("somebodys_layers")
+    assert made.sigmoid is sigmoid is other.squash and sigmoid.__code__ is not code
+    for _ in range(3):
+        assert_same((other.ACT["s"](X), other.relu(X)), expected)
+    found = {f.where: f.ours for f in done.findings}
+    assert found["somebodys_layers.sigmoid"] == ("sigmoid",) and found["somebodys_layers.relu"] == ("relu",)
+    assert "somebodys_layers.sigmoid" in str(done)
+    assert sigmoid.__code__.co_filename == code.co_filename and sigmoid.__code__.co_firstlineno == code.co_firstlineno
+    assert not dropin.patch("somebodys_layers").findings  # it has gates already
+    dropin.unpatch()
+    assert sigmoid.__code__ is code
+    with dropin.patch(made) as done:
+        assert sigmoid.__code__ is not code
+    assert sigmoid.__code__ is code
+
+
+def test_what_was_given_another_code_meanwhile_keeps_it(theirs):
+    made, _ = theirs
+    done = dropin.patch(made)
+    made.sigmoid.__code__ = (lambda x: x).__code__
+    done.undo()
+    assert made.sigmoid(3) == 3
+
+
+def test_a_module_without_source_is_left():
+    made = types.ModuleType("sourceless")
+    exec("def sigmoid(x): return x", vars(made))
+    with dropin.patch(made) as done:
+        assert made.sigmoid(3) == 3 and done.findings == []
+    with pytest.raises(ModuleNotFoundError):
+        dropin.patch("no_such_module")
+
+
+def test_a_changed_file_is_not_taken_for_the_module(theirs, tmp_path):
+    made, _ = theirs
+    path = tmp_path / "somebodys_layers.py"
+    path.write_text(path.read_text().replace("np.exp(-x)", "np.exp(-2 * x)").replace("1 / (1 +", "1 / (2 +"))
+    expected = made.sigmoid(X)
+    with dropin.patch(made):
+        for _ in range(3):
+            assert_same(made.sigmoid(X), expected)
+
+
+# ---------------------------------------------------------------- the gate
+
+
+def test_kinds_are_told_apart():
+    calls = []
+    gate = Gate(None, lambda gate, frame, args: calls.append(args), lambda *_: None)
+    x = np.ones((3, 2))
+    alone = [x, x.astype("f"), x[0], x.T, np.ones((4, 4))[:, ::2], x[:1], x[:, :1], x[:0], x.astype(">f8"), x > 0]
+    alone += [1, 2, True, 1.0, 2.0, np.float64(1), "a", "b", None, int, np.sum, np.exp, object()]
+    alone += [[x], (x,), {"a": x}, {"b": x}, {"a": x, "b": x}, [x, x]]
+    unlike = [*((each,) for each in alone), (x, x), (x, x.copy()), (x, x[0]), (np.exp, x)]
+    read_only = x.copy()
+    read_only.flags.writeable = False
+    unlike.append((read_only,))
+    for args in unlike:
+        assert not gate.kind_of(*args), args
+        gate.learn(args, None)
+        assert gate.kind_of(*copy.copy(args)), args
+    assert gate.kind_of(np.zeros((7, 5)))
+    gate.look_at(None, True)
+    gate.learn((x,), None)
+    assert gate.kind_of(x.copy()) and not gate.kind_of(np.zeros((7, 5)))
+
+
+def test_an_unknown_kind_begins_and_a_known_one_does_not():
+    begun = []
+    gate = Gate(None, lambda gate, frame, args: begun.append((frame.f_code.co_name, args)), lambda *_: None)
+
+    def asking(x):
+        return gate.serve(x)
+
+    assert asking(3) is ... and begun == [("asking", (3,))]
+    gate.learn((3,), None)
+    assert asking(3) is ... and len(begun) == 1
+    gate.is_open = False
+    assert asking("x") is ... and len(begun) == 1
+
+
+def test_what_a_body_reads_is_told_from_its_code():
+    names = {"np": np, "eps": 1e-7}
+    exec(
+        "class Layer:\n  def forward(self, x):\n    self.n += 1\n    self.y = [self.k * v for v in x]\n"
+        "    return np.exp(self.a) + eps",
+        names,
+    )
+    found = reach.of(names["Layer"].forward.__code__, names, names["Layer"]())
+    assert found.names == {"n", "y", "k", "a"} and found.reason == "" and 1e-7 in found.floats
+    assert [(name, value) for _, name, value in found.watched] == [("eps", 1e-7)]
+    for body, reason in (
+        ("help(self)", "hands self on"),
+        ("del self.x", "changes the attribute x of another object"),
+        ("x.y = 1", "changes the attribute y of another object"),
+        ("return vars(self)", "hands self on"),
+        ("return vars(x)", "calls vars"),
+        ("return self.__dict__", "reads __dict__, which its class computes"),
+    ):
+        exec(f"class Layer:\n  def forward(self, x): {body}", names)
+        assert reach.of(names["Layer"].forward.__code__, names, names["Layer"]()).reason == reason
+
+
+def test_guards_keep_the_docstring_and_leave_what_cannot_be_guarded():
+    asked = []
+    source = (
+        "def f(x):\n    'doc'\n    return x\n\n\ndef g(*x): return x\n\n\ndef h(x): yield x\n\n\ndef k(): return 1\n"
+        "\n\ndef outer(y):\n    def inner(x): return x + y\n    return inner\n\n\nasync def m(x): return x\n"
+    )
+    names = {}
+    exec(guards.compile_guarded(source, "f.py", lambda *of: asked.append(of[:2]) or None), names)
+    assert asked == [("", "f"), ("", "outer")] and names["f"].__doc__ == "doc"
+    gate = Gate(None, lambda *_: None, lambda *_: None)
+    exec(guards.compile_guarded(source, "f.py", lambda *_: gate), names)
+    assert names["f"].__doc__ == "doc" and names["f"](4) == 4 and names["outer"](2)(3) == 5
+    with pytest.raises(SyntaxError):
+        guards.compile_guarded("x = (", "f.py", lambda *_: None)

@@ -34,6 +34,7 @@ class Gate:
     names: tuple[str, ...] | None
     by_shape: bool
     is_open: bool
+    serves: bool
     code: CodeType
     def __init__(
         self,
@@ -44,7 +45,7 @@ class Gate:
     def serve(self, *args: Any) -> Any: ...
     def returned(self, result: Any) -> Any: ...
     def look_at(self, names: tuple[str, ...] | None, by_shape: bool) -> None: ...
-    def is_known(self, *args: Any) -> bool: ...
+    def kind_of(self, *args: Any) -> Kind | None: ...
     def learn(
         self,
         args: tuple[Any, ...],

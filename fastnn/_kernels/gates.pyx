@@ -347,6 +347,8 @@ cdef class Gate:
         Whether calls with arrays of other shapes are of another kind.
     is_open : bool
         Whether calls are looked at.
+    serves : bool
+        Whether calls are served, and not only learnt from.
     """
     cdef object begin
     cdef object end
@@ -354,12 +356,13 @@ cdef class Gate:
     cdef dict pending
     cdef readonly tuple names
     cdef public bint is_open
+    cdef public bint serves
     cdef readonly bint by_shape
     cdef readonly object code
 
     def __init__(self, code, begin, end):
         self.code, self.begin, self.end = code, begin, end
-        self.kinds, self.pending, self.is_open = [], {}, True
+        self.kinds, self.pending, self.is_open, self.serves = [], {}, True, True
 
     cdef int describe(self, Words* w, tuple args) except -1:
         cdef Py_ssize_t i, first = 0
@@ -393,7 +396,7 @@ cdef class Gate:
             for kind in self.kinds:
                 if kind.fits(&w):
                     kind.calls += 1
-                    return ... if kind.plan is None else kind.plan.run(args)
+                    return kind.plan.run(args) if kind.plan is not None and self.serves else ...
         except (OverflowError, TypeError):  # too much to tell apart, or keys without a hash
             return ...
         frame = <object> frame_of_caller()
@@ -416,11 +419,18 @@ cdef class Gate:
         if names != self.names or by_shape != self.by_shape:
             self.names, self.by_shape, self.kinds = names, by_shape, []
 
-    def is_known(self, *args):
-        """Whether such a call was tried before."""
+    def kind_of(self, *args):
+        """The kind of a call that was tried before; None of a new one."""
         cdef Words w
-        self.describe(&w, args)
-        return any([(<Kind> kind).fits(&w) for kind in self.kinds])
+        cdef Kind kind
+        try:
+            self.describe(&w, args)
+            for kind in self.kinds:
+                if kind.fits(&w):
+                    return kind
+        except (OverflowError, TypeError):
+            pass
+        return None
 
     def learn(self, tuple args, Plan plan, tuple watched=(), tuple others=None, kept=None):
         """Serve such calls by a plan from now on, by theirs if it is None.

@@ -7,6 +7,6 @@ call's own numbers and on others of the same kind.  From then on the op that agr
 their own code, where none does.  Only code that has no effect beside its arguments is tried (`reach`).
 """
 
-from fastnn.dropin.face import Finding, Patch, Replacer, patch, unpatch
+from fastnn.dropin.face import Finding, Patch, Replacer, patch, told, unpatch
 
-__all__ = ["Finding", "Patch", "Replacer", "patch", "unpatch"]
+__all__ = ["Finding", "Patch", "Replacer", "patch", "told", "unpatch"]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import gc
 import importlib
 import linecache
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from types import CodeType, FunctionType, ModuleType, TracebackType
@@ -15,8 +17,10 @@ from fastnn import trials
 from fastnn._kernels.gates import Gate
 from fastnn.dropin.guards import compile_guarded, gates_by_place
 from fastnn.dropin.kinds import Definition
+from fastnn.dropin.reach import gate_of
+from fastnn.dropin.search import UNLIKE
 
-SOURCES = (".py", ".pyw")
+WIDTH = 80
 
 
 @dataclass(frozen=True)
@@ -43,13 +47,32 @@ class Finding:
         called = [outcome for outcome in definition.kinds if outcome.kind.calls or len(definition.kinds) == 1]
         ours = dict.fromkeys(outcome.ours for outcome in called if outcome.ours)
         reasons = dict.fromkeys(outcome.reason for outcome in called if outcome.reason)
+        if definition.has_parts:  # these are told of
+            reasons.pop(UNLIKE, None)
         return cls(str(definition), tuple(ours), (*reasons, *filter(None, [definition.closed])))
 
     def __str__(self) -> str:
-        if not self.ours:
-            return f"{self.where}: {'; '.join(self.reasons) or 'was not called'}"
-        also = f", but not where it {'; '.join(self.reasons)}" if self.reasons else ""
-        return f"{self.where}: {' or '.join(self.ours)}{also}"
+        also = f" (its own where it {'; '.join(self.reasons)})" if self.ours and self.reasons else ""
+        return f"{self.where}: {' or '.join(self.ours) or '; '.join(self.reasons)}{also}"
+
+
+def told(findings: Sequence[Finding]) -> str:
+    """What became of all functions that were called, for people: once each, in lines of at most 80 columns."""
+    served = {finding.where: finding for finding in findings if finding.ours}
+    left: dict[str, list[str]] = {}
+    for finding in findings:
+        if finding.reasons and not finding.ours and finding.where not in served:
+            left.setdefault("; ".join(finding.reasons), []).append(finding.where)
+    if not served and not left:
+        return "No function was called whose name says that fastnn may have it, too."
+    lines = ["Served by fastnn:"] if served else []
+    for finding in served.values():
+        lines += textwrap.wrap(str(finding), WIDTH, initial_indent="  ", subsequent_indent="      ")
+    lines += ["Left as they are:"] if left else []
+    for reason, where in left.items():
+        text = f"{', '.join(dict.fromkeys(where))}: {reason}"
+        lines += textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="      ", break_on_hyphens=False)
+    return "\n".join(lines)
 
 
 class Replacer:
@@ -59,10 +82,19 @@ class Replacer:
     Attributes
     ----------
     definitions : list of Definition
+        In the order of the sources.
+    around : callable
+        Gives a context for whatever is no work of the script's: `contextlib.nullcontext`.
     """
 
+    around: Callable[[], AbstractContextManager[Any]] = nullcontext
+
     def __init__(self) -> None:
-        self.definitions: list[Definition] = []
+        self._by_gate: dict[Gate, Definition] = {}
+
+    @property
+    def definitions(self) -> list[Definition]:
+        return [*self._by_gate.values()]
 
     def compile(self, source: Any, filename: str, module: str) -> CodeType:
         """A module's code, with guards; what cannot be parsed fails as Python's own does."""
@@ -73,8 +105,14 @@ class Replacer:
         is_special = name.startswith("__") and name != "__call__"
         if is_special or not trials.of(of_class, name):
             return None
-        self.definitions.append(Definition(module, of_class, name))
-        return self.definitions[-1].gate(code)
+        definition = Definition(module, of_class, name, around=self.around)
+        gate = definition.gate(code)
+        self._by_gate[gate] = definition
+        return gate
+
+    def keep(self, gates: Collection[Gate]) -> None:
+        """Forget all definitions but those of some gates."""
+        self._by_gate = {gate: definition for gate, definition in self._by_gate.items() if gate in gates}
 
     @property
     def findings(self) -> list[Finding]:
@@ -114,7 +152,7 @@ class Patch:
         self.undo()
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self.findings))
+        return told(self.findings)
 
 
 _patches: list[Patch] = []
@@ -142,12 +180,15 @@ def patch(module: ModuleType | str) -> Patch:
     sources: dict[str, dict[tuple[str, int], CodeType]] = {}
     for function in _functions(module):
         code = function.__code__
+        if gate_of(code) is not None:
+            continue
         if code.co_filename not in sources:
             sources[code.co_filename] = _guarded(replacer, code.co_filename, module.__name__)
         guarded = sources[code.co_filename].get((code.co_qualname, code.co_firstlineno))
-        if guarded is not None and guarded.co_freevars == code.co_freevars:
+        if guarded is not None and gate_of(guarded).code == code:  # and not of a file that was changed meanwhile
             function.__code__ = guarded
             changed.append((function, code, guarded))
+    replacer.keep([gate_of(guarded) for _, _, guarded in changed])
     _patches.append(Patch(replacer, changed))
     return _patches[-1]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from time import perf_counter
 from types import CellType, CodeType, FrameType, FunctionType
@@ -57,6 +59,8 @@ class Definition:
         Why none of its calls is looked at; empty if they are.
     has_parts : bool
         Whether it calls others that have gates.
+    around : callable
+        Gives a context for whatever is no work of the script's.
     """
 
     module: str
@@ -65,6 +69,7 @@ class Definition:
     kinds: list[Outcome] = field(default_factory=list)
     closed: str = ""
     has_parts: bool = False
+    around: Callable[[], AbstractContextManager[Any]] = nullcontext
 
     def __str__(self) -> str:
         return ".".join(filter(None, (self.module, self.of_class, self.name)))
@@ -75,7 +80,8 @@ class Definition:
     def _begin(self, gate: Gate, frame: FrameType, args: Args) -> Trial | None:
         """What is needed to learn from a call; None where nothing is to be learnt."""
         try:
-            return self._begun(gate, frame, args)
+            with self.around():
+                return self._begun(gate, frame, args)
         except Exception as error:  # whatever it is, the script must not break by it
             self._close(gate, f"could not be tried: {error!r}")
             return None
@@ -83,7 +89,8 @@ class Definition:
     def _end(self, gate: Gate, trial: Trial, result: Any) -> None:
         """Learn from what a call has done."""
         try:
-            self._learn(gate, trial, result)
+            with self.around():
+                self._learn(gate, trial, result)
         except Exception as error:
             self._close(gate, f"could not be tried: {error!r}")
 

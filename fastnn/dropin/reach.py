@@ -142,7 +142,7 @@ def _scan(code: CodeType, own: str | None, read: set[str], attributes: set[str],
         if name == "STORE_ATTR" and before == "SWAP" and augmented:
             augmented, loaded = augmented - 1, own
         before = name
-        is_attribute = name in ("LOAD_ATTR", "LOAD_METHOD", "STORE_ATTR", "LOAD_SUPER_ATTR")
+        is_attribute = name in ("LOAD_ATTR", "LOAD_METHOD", "STORE_ATTR", "DELETE_ATTR", "LOAD_SUPER_ATTR")
         if own is not None and loaded == own and not is_attribute:
             return f"hands {own} on"
         if name in ("STORE_GLOBAL", "DELETE_GLOBAL"):
@@ -162,7 +162,7 @@ def _scan(code: CodeType, own: str | None, read: set[str], attributes: set[str],
             if name == "LOAD_SUPER_ATTR" or (own is not None and loaded == own):
                 of_self.add(argument)
         pair = argument if isinstance(argument, tuple) else (argument,)
-        if name.startswith(("LOAD_FAST", "LOAD_DEREF", "LOAD_CLOSURE")):
+        if name.startswith(("LOAD_FAST", "LOAD_DEREF")):
             if own is not None and own in pair[:-1]:
                 return f"hands {own} on"
             loaded = pair[-1]

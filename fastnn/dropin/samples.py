@@ -12,9 +12,7 @@ from fastnn.dropin.states import Args, Names
 from fastnn.trials.base import Path
 
 MANY = 64
-# So many numbers that differ are enough for a large array, which repeats them: a prime, so that no two rows are alike.
-BLOCK = 4099
-MOST = 1 << 18  # numbers in all, from which on two trials of a kind are enough
+PERIOD = 4093  # a prime, so that rows differ
 
 
 class Samples:
@@ -35,10 +33,9 @@ class Samples:
         of_self = names is not None
         self.one_hot = {path for path, leaf in self.leaves.items() if is_one_hot(leaf)}
         self.first = next((path for path in arrays if path[0] == of_self), None)
-        smallest = min([self.leaves[path].size for path in arrays], default=MANY)
+        largest = max([self.leaves[path].size for path in arrays], default=MANY)
         # Few numbers at a time show little.
-        total = sum([self.leaves[path].size for path in arrays])
-        self.seeds = range(1, 3 + min(16, MANY // max(1, smallest), MOST // max(1, total)))
+        self.seeds = range(1, 3 + min(16, MANY // max(1, largest)))
 
     def filled(
         self,
@@ -97,12 +94,10 @@ class Samples:
             if positive is not None:
                 above = path in positive
             unit = domain == "unit" or (domain == "kept" and path != self.first)
-            block = np.empty(min(value.size, BLOCK), value.dtype)
-            x = _numbers(rng, block, size, unit, above, zeros, special, seed > 0 or value.size > 2)
-            x = np.resize(x, value.shape)
+            x = _numbers(rng, value, size, unit, above, zeros, special, seed > 0 or value.size > 2)
             if alike is None:
                 return x
-            x = np.abs(x) * value.dtype.type(1 if unit or above else alike) + 0  # no -0.0
+            x = (np.abs(x) + value.dtype.type(0.001)) * value.dtype.type(1 if unit or above else alike) + 0  # no -0.0
             return np.full_like(x, x.flat[0]) if x.size and rng.random() < 0.5 else x
 
         return states.copied(self.args, self.names, change)
@@ -112,6 +107,9 @@ def _numbers(
     rng: np.random.Generator, like: Any, size: float, unit: bool, positive: bool, zeros: bool, special: bool, all: bool
 ) -> Any:
     """Numbers up to a size, small and large ones; 0 and the smallest there are among them, too, if it is to be all."""
+    if like.size > PERIOD:
+        some = _numbers(rng, np.empty(PERIOD, like.dtype), size, unit, positive, zeros, special, all)
+        return np.resize(some, like.shape)
     shape, info = like.shape, np.finfo(like.dtype)
     size = min(size, float(info.max) / 4)
     if unit:
