@@ -19,8 +19,8 @@ from fastnn.trials.base import Binding, Call, Constant, Leaves, Path, Rule, cons
 WORDS = "sgd", "momentum", "nesterov", "nag", "adagrad", "rmsprop", "adam", "update", "optim", "step", "descent"
 # A step is told from others by so many numbers of one parameter.
 FEW = 64
-# Ways to take numbers for a step that are tried.
-MOST = 4000
+# Ways to take numbers for an output that are tried.
+MOST = 2000
 # Where terms cancel, their rounding shows: in so many of all numbers at most.
 CANCEL = 0.02
 # Numbers of a step while it is not known what they are.
@@ -87,7 +87,7 @@ class StepRule(Rule):
             for kept in permutations([name for name in changed if name not in (p, dp)], self.kept):
                 rows = _beside([bundles[name] for name in (p, *kept, dp)], call.given)
                 if dp not in changed and rows:
-                    for numbers in islice(self._numbers(call, choices, rows), MOST):
+                    for numbers in self._numbers(call, choices, rows):
                         yield self._binding(rows, numbers)
 
     def _numbers(
@@ -105,7 +105,7 @@ class StepRule(Rule):
                 return
             output, names = needs[i]
             new = [name for name in names if name not in known]
-            for chosen in product(*[choices[name] for name in new]):
+            for chosen in islice(product(*[choices[name] for name in new]), MOST):
                 taken = known | dict(zip(new, chosen, strict=True))
                 paths = [each for each in taken.values() if not isinstance(each, Constant)]
                 if len(set(paths)) < len(paths):
