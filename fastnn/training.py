@@ -122,7 +122,7 @@ def scale_down(grads: list[Array], norm: float, max_norm: float, eps: float) -> 
 
 
 def sum_of_squares(grads: list[Array]) -> Any:
-    """In the dtype of the gradients, by BLAS: which sums one after another, so that long sums are made of short ones."""
+    """In the dtype of the gradients, by BLAS, which adds one to another: a long sum is made of short ones."""
     return sum([_squares(g.ravel("K")) for g in grads])
 
 

@@ -75,7 +75,7 @@ ORDER = """
     __init__
     trials.base
     trials.FAMILY
-    trials.gradient
+    trials.training
     trials
     dropin
     scripts
