@@ -12,11 +12,11 @@ from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from fastnn import data, dropin, info, profiling, reports, scripts
+from fastnn import data, dropin, info, profiling, reports, runner, scripts
 from fastnn.backends import backends, config, get_backend, use_backend
 from fastnn.examples import EXAMPLES
 from fastnn.networks import MLP
@@ -309,19 +309,21 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         "functions and optimizers is tried beside fastnn's and replaced where the two agree. The exit code is the "
         "script's."
     )
-    parser.add_argument("--no-verify", action="store_true", help="compare signatures only, run nothing side by side")
     parser.add_argument("--quiet", action="store_true", help="do not say what was replaced and what was left")
+    parser.add_argument("-m", dest="as_module", action="store_true", help="run a module by its name, as python -m does")
     parser.add_argument("script", help="the script; what follows is for it")
     parser.add_argument("args", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     parser.set_defaults(run=_run)
 
 
-def _run(arguments: argparse.Namespace) -> int:
-    code, findings = dropin.run_script(arguments.script, arguments.args, verify=not arguments.no_verify)
-    if not arguments.quiet:
-        found = list(map(str, findings)) or ["nothing was found under a name that fastnn has too"]
-        print("fastnn run:", *found, sep="\n  ", file=sys.stderr)
-    return code
+def _run(arguments: argparse.Namespace) -> NoReturn:
+    replacer = dropin.Replacer()
+
+    def report() -> None:
+        print(f"\nfastnn run\n{dropin.told(replacer.findings)}", file=sys.stderr)
+
+    at_end = None if arguments.quiet else report
+    runner.run(arguments.script, arguments.args, replacer.compile, as_module=arguments.as_module, at_end=at_end)
 
 
 def _add_profile(parser: argparse.ArgumentParser) -> None:
@@ -329,7 +331,6 @@ def _add_profile(parser: argparse.ArgumentParser) -> None:
         "Run a Python script twice in fresh processes, as it stands and as fastnn run does, from the same random "
         "seeds. Report where the time goes in both: by layer, op and shape, and in what no layer has part."
     )
-    parser.add_argument("--no-verify", action="store_true", help="compare signatures only, run nothing side by side")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page to FILE")
     _add_fail_below(parser)
@@ -349,7 +350,7 @@ def _add_fail_below(parser: argparse.ArgumentParser) -> None:
 
 def _profile(arguments: argparse.Namespace) -> int:
     _check_folders(arguments)
-    report = scripts.profile_script(arguments.script, arguments.args, verify=not arguments.no_verify)
+    report = scripts.profile_script(arguments.script, arguments.args)
     print(report.table())
     if arguments.json:
         report.to_json(arguments.json)

@@ -9,33 +9,34 @@ from __future__ import annotations
 
 import builtins
 import gzip
+import io
 import json
 import os
 import pickle
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
 import timeit
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from functools import wraps
 from pathlib import Path
-from threading import get_ident
+from threading import Thread, get_ident
 from time import perf_counter
+from types import CodeType, FrameType
 from typing import Any
 
 import numpy as np
 
-from fastnn import dropin, profiling
-from fastnn.backends import active, config, use
+from fastnn import dropin, profiling, runner
+from fastnn.backends import active, config
 from fastnn.reports import Line, Report, Run
-from fastnn.trials import is_loss
 
 __all__ = ["ScriptError", "profile_script"]
 
-LOSSES = {f"{name}.forward" if isinstance(ours, type) else name for name, ours in dropin.OURS.items() if is_loss(ours)}
 PRODUCTS, LOADING, IMPORTS, LEFT = "matrix products", "loading data", "imports", "left as they are"
 READERS = [
     *((np, name) for name in ("load", "loadtxt", "genfromtxt", "fromfile")),
@@ -56,19 +57,18 @@ class ScriptError(Exception):
     """A script could not be profiled."""
 
 
-def profile_script(path: str | os.PathLike[str], argv: Sequence[str] = (), *, verify: bool = True) -> Report:
+def profile_script(path: str | os.PathLike[str], argv: Sequence[str] = ()) -> Report:
     """
     Run a script twice, as it stands and with fastnn's layers in place of its own.
 
-    Both runs start from the same random seeds, for scripts that set none.  What the first one prints is shown.
+    Both runs start from the same random seeds, for scripts that set none, and have the same standard input.  The second
+    one runs in a copy of the working folder as it was before the first, and what it prints is not shown.
 
     Parameters
     ----------
     path : path
     argv : sequence of str, optional
         The script's own arguments.
-    verify : bool, optional
-        Replace only what gives the same numbers as fastnn's on random input.
 
     Returns
     -------
@@ -82,12 +82,24 @@ def profile_script(path: str | os.PathLike[str], argv: Sequence[str] = (), *, ve
     path = os.fspath(path)
     if not os.path.isfile(path):
         raise FileNotFoundError(f"{path} is no file")
-    before, after = (_in_a_process(path, argv, patched, verify) for patched in (False, True))
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        folder, notes = _copy(scratch)
+        for note in notes:
+            print(f"fastnn profile: {note}", file=sys.stderr)
+        heard = Path(scratch, "stdin")
+        heard.touch()
+        before = _in_a_process(path, argv, None, heard)
+        after = _in_a_process(path, argv, folder, heard)
+        if folder != os.getcwd():
+            notes.append("The second run had a copy of the working folder, and the same files by their absolute paths.")
+        if heard.stat().st_size:
+            notes.append("Both runs were given the same standard input.")
     runs = [_run(measured["run"]) for measured in (before, after)]
-    notes = [f"{finding} was left as it is: {reason}." for finding, reason in after["left"]]
+    if before["unseeded"]:
+        notes.append(f"It draws from {' and '.join(before['unseeded'])} without a seed: both runs were given one.")
     if not runs[-1].lines:
-        notes = ["Nothing was replaced: the two runs are the same.", *notes]
-    return Report(f"Profile of {os.path.basename(path)}", runs, after["config"], [*notes, UNSEEN])
+        notes = ["fastnn served no call: the two runs are the same.", *notes]
+    return Report(f"Profile of {os.path.basename(path)}", runs, after["config"], [*after["left"], *notes, UNSEEN])
 
 
 def _run(figures: dict[str, Any]) -> Run:
@@ -100,29 +112,99 @@ def _run(figures: dict[str, Any]) -> Run:
 
 # ---------------------------------------------------------------- the parent
 
+COPIED_BYTES, COPIED_FILES = 64 << 20, 5_000  # of a working folder at most; the rest are links
+
+
+def _copy(scratch: str) -> tuple[str, list[str]]:
+    """A copy of the working folder, and what to say of it.
+
+    What is large, as data and environments are, is a link in it.
+    """
+    here, there = os.getcwd(), os.path.join(scratch, "folder")
+    os.mkdir(there)
+    linked, room = [], [COPIED_BYTES, COPIED_FILES]
+    try:
+        for entry in sorted(os.scandir(here), key=lambda entry: entry.name):
+            target = os.path.join(there, entry.name)
+            holds_copy = Path(entry.path).resolve() in Path(there).resolve().parents
+            if entry.is_symlink() or holds_copy or not _fits(entry, room):
+                os.symlink(os.path.realpath(entry.path), target, entry.is_dir())
+                linked += [entry.name] if not entry.name.startswith(".") else []
+            elif entry.is_dir():
+                shutil.copytree(entry.path, target, symlinks=True)
+            else:
+                shutil.copy2(entry.path, target)
+    except (OSError, shutil.Error) as error:
+        return here, [f"{here} was not copied ({error}): the second run finds there what the first has left."]
+    if not linked:
+        return there, []
+    what = f"{', '.join(linked[:5])}{' and more' if linked[5:] else ''}"
+    return there, [f"{what} in {here} was not copied: the second run finds there what the first has left."]
+
+
+def _fits(entry: os.DirEntry[str], room: list[int]) -> bool:
+    """Whether there is room for a file or folder, which it then takes up."""
+    size, files = entry.stat().st_size, 1
+    for folder, folders, names in os.walk(entry.path):
+        files += len(folders) + len(names)
+        if files > room[1]:
+            return False
+        size += sum(os.lstat(os.path.join(folder, name)).st_size for name in names)
+    if size > room[0] or files > room[1]:
+        return False
+    room[:] = room[0] - size, room[1] - files
+    return True
+
+
 # The folder of the parent's own fastnn is looked into last, if the child would not find fastnn without it.
-_CHILD = "import sys; sys.path.append(sys.argv.pop(1)); from fastnn import scripts; sys.path.pop(); scripts.child()"
+_CHILD = """
+import sys
+first = [] if sys.flags.safe_path else [sys.path.pop(0)]
+sys.path.append(sys.argv.pop(1))
+from fastnn import scripts
+sys.path[:] = first + sys.path[:-1]
+scripts.child()
+"""
 
 
-def _in_a_process(path: str, argv: Sequence[str], patched: bool, verify: bool) -> Any:
-    """What `child` measures in a fresh process."""
-    which = "with fastnn's layers" if patched else "as it stands"
-    with tempfile.TemporaryDirectory() as folder:
+def _in_a_process(path: str, argv: Sequence[str], copy: str | None, heard: Path) -> Any:
+    """What `child` measures in a fresh process: of the script as it stands, or with fastnn's ops in a copy."""
+    which, program = "as it stands", path
+    if copy is not None:
+        which, program = "with fastnn's layers", os.path.abspath(path)
+        if program.startswith(os.path.join(os.getcwd(), "")):
+            program = os.path.join(copy, os.path.relpath(program))
+    asked = copy is None and os.isatty(0)
+    with tempfile.TemporaryDirectory() as folder, heard.open("rb") as again:
         results = os.path.join(folder, "run.json")
-        task = json.dumps({"path": path, "argv": [*argv], "patched": patched, "verify": verify, "results": results})
-        run = subprocess.run(
-            [sys.executable, "-P", "-c", _CHILD, str(Path(__file__).parents[1]), task],
-            stdin=subprocess.DEVNULL if patched else None,
-            stdout=subprocess.PIPE if patched else None,
-            stderr=subprocess.STDOUT if patched else None,
+        task = {"path": program, "argv": [*argv], "patched": copy is not None, "results": results}
+        words = [sys.executable, "-c", _CHILD, str(Path(__file__).parents[1])]
+        with subprocess.Popen(
+            [*words, json.dumps({**task, "asked": str(heard) if asked else ""})],
+            stdin=again if copy else None if asked else subprocess.PIPE,
+            stdout=subprocess.PIPE if copy else None,
+            stderr=subprocess.STDOUT if copy else None,
+            cwd=copy,
             env={"PYTHONHASHSEED": "0", **os.environ},
-            check=False,
-        )
+        ) as run:
+            if run.stdin:
+                Thread(target=_hand_on, args=(run.stdin, heard), daemon=True).start()
+            said = run.stdout.read() if run.stdout else b""
+            run.wait()
         if run.returncode or not os.path.exists(results):
-            sys.stderr.write((run.stdout or b"").decode(errors="replace"))
+            sys.stderr.write(said.decode(errors="replace"))
             left = "" if run.returncode else " before its figures could be taken"
             raise ScriptError(f"{path} ended with exit code {run.returncode}{left}, {which}")
         return json.loads(Path(results).read_text(encoding="utf-8"))
+
+
+def _hand_on(pipe: Any, heard: Path) -> None:
+    """Give standard input to a process, and keep it for the next one."""
+    with suppress(OSError, ValueError), pipe, heard.open("wb", buffering=0) as file:  # until it has ended
+        while words := os.read(0, 1 << 16):
+            file.write(words)
+            pipe.write(words)
+            pipe.flush()
 
 
 # ---------------------------------------------------------------- the child
@@ -132,38 +214,132 @@ def child() -> None:
     """Run the script that the command line tells of, and write what it took."""
     task = json.loads(sys.argv.pop(1))
     patched, backend, clock = task["patched"], active(), _Clock()
-    placed: list[Any] = []
-    left: list[tuple[str, str]] = []
-
-    def chooser(name: str, theirs: Any) -> tuple[Any, str]:
-        if any(theirs is each for each in placed):
-            return theirs, ""
-        with clock.stopped(), use(backend):
-            ours, reason = dropin.choose(name, theirs, verify=task["verify"])
-            if reason:
-                left.append((f"{theirs.__module__}.{name}", reason))
-            chosen = ours if patched else theirs
-            if name != "numerical_gradient" and (ours is not theirs or reason):  # it calls what the others time
-                chosen = clock.around(name, chosen, LEFT if reason else "")
-            placed.append(chosen)
-            return chosen, reason
-
-    np.random.seed(0)  # noqa: NPY002, the generator that scripts use
-    random.seed(0)
+    replacer = _Timing(clock, patched)
+    if task["asked"]:
+        sys.stdin = io.TextIOWrapper(io.BufferedReader(_Heard(task["asked"])), sys.stdin.encoding, sys.stdin.errors)
+    machine, unseeded = config(), _seeded()
     clock.watch()
-    with profiling.profile() as profile:
-        start = perf_counter()
-        code, _ = dropin.run_script(task["path"], task["argv"], chooser=chooser)
+    recorder = ExitStack()
+    profile = recorder.enter_context(profiling.profile())
+    start = perf_counter()
+
+    def measured() -> None:
         seconds = perf_counter() - start - clock.lost
-    if not code:
+        recorder.close()
         run = clock.run(profile.compiled_for if patched else "as it stands", seconds)
         if patched:
             run.inside = [replace(o, layer=o.op if "<locals>" in o.layer else o.layer) for o in profile.lines]
             recording: Any = profiling.Profile(backend)
             _take_off(run, _cost(recording.relu, backend.relu, np.ones(1)))
-        measured = {"run": asdict(run), "left": left, "config": config()}
-        Path(task["results"]).write_text(json.dumps(measured), encoding="utf-8")
-    sys.exit(code)
+        left = [f"{finding.where}: {'; '.join(finding.reasons)}." for finding in replacer.findings if finding.is_left]
+        figures = {"run": asdict(run), "left": left, "unseeded": unseeded(), "config": machine}
+        Path(task["results"]).write_text(json.dumps(figures), encoding="utf-8")
+
+    runner.run(task["path"], task["argv"], replacer.compile, at_end=measured)
+
+
+class _Heard(io.RawIOBase):
+    """Standard input from a terminal, kept in a file for the next run."""
+
+    def __init__(self, path: str) -> None:
+        self._kept = open(path, "wb", buffering=0)
+
+    def readable(self) -> bool:
+        return True
+
+    def isatty(self) -> bool:
+        return True
+
+    def readinto(self, room: Any) -> int:
+        words = os.read(0, len(room))
+        self._kept.write(words)
+        room[: len(words)] = words
+        return len(words)
+
+
+def _seeded() -> Callable[[], list[str]]:
+    """Seed the generators that scripts use; what comes back says which were drawn from and not seeded by the script."""
+    own: set[str] = set()
+    numbers, streams = iter(range(1 << 30)), np.random.default_rng
+
+    @wraps(streams)
+    def default_rng(seed: Any = None) -> Any:
+        if seed is None:
+            own.add("default_rng")
+        return streams(next(numbers) if seed is None else seed)
+
+    def told(name: str, function: Any) -> Any:
+        @wraps(function)
+        def seed(*args: Any, **kwargs: Any) -> Any:
+            if next(iter([*args, *kwargs.values()]), None) is None:
+                return function(next(numbers))
+            states.pop(name, None)
+            return function(*args, **kwargs)
+
+        return seed
+
+    np.random.seed(0)  # noqa: NPY002, the generator that scripts use
+    random.seed(0)
+    read: dict[str, Any] = {"np.random": lambda: repr(np.random.get_state()), "random": random.getstate}  # noqa: NPY002
+    states = {name: state() for name, state in read.items()}
+    vars(np.random)["default_rng"] = default_rng
+    for module, name in ((np.random, "seed"), (np.random, "set_state"), (random, "seed"), (random, "setstate")):
+        setattr(module, name, told("random" if module is random else "np.random", getattr(module, name)))
+    return lambda: [*sorted(own), *(name for name, state in states.items() if read[name]() != state)]
+
+
+class _Timing(dropin.Replacer):
+    """Has the calls timed that fastnn can serve, and serves them or not."""
+
+    def __init__(self, clock: _Clock, serves: bool) -> None:
+        super().__init__()
+        self.around = clock.stopped
+        self._clock, self._serves = clock, serves
+
+    def gate(self, module: str, of_class: str, name: str, code: CodeType) -> Any:
+        gate = super().gate(module, of_class, name, code)
+        if gate is None:
+            return None
+        gate.serves = self._serves
+        return _TimedGate(gate, ".".join(filter(None, (of_class, name))), self._clock)
+
+
+class _TimedGate:
+    """A gate whose calls are timed: as a line of the report those that fastnn can serve, the others as what is left."""
+
+    def __init__(self, gate: Any, name: str, clock: _Clock) -> None:
+        self.code = gate.code
+        self._gate, self._name, self._clock = gate, name, clock
+        self._began: dict[int, tuple[Any, tuple[Any, ...], bool]] = {}  # by the frame of theirs
+
+    def serve(self, *args: Any) -> Any:
+        frame = sys._getframe(1)
+        self._began.pop(id(frame), None)
+        if self._clock.is_busy():
+            return self._gate.serve_in(frame, *args)
+        kind = self._gate.kind_of(*args)
+        own = kind is None or kind.plan is None
+        began = self._clock.begin(frame, own)
+        answer = self._gate.serve_in(frame, *args)
+        if answer is ...:
+            self._began[id(frame)] = began, args, own
+        else:
+            self._clock.end(began, self._name, args, answer, own)
+        return answer
+
+    def returned(self, result: Any) -> Any:
+        frame = sys._getframe(1)
+        if id(frame) in self._began and get_ident() == self._clock.thread:
+            began, args, own = self._began.pop(id(frame))
+            self._clock.end(began, self._name, args, result, own)
+        return self._gate.returned_to(frame, result)
+
+
+def _is_running(frame: FrameType) -> bool:
+    at: FrameType | None = sys._getframe()
+    while at is not None and at is not frame:
+        at = at.f_back
+    return at is frame
 
 
 class _Clock:
@@ -183,10 +359,10 @@ class _Clock:
         self._lines: dict[tuple[str, tuple[int, ...]], Line] = {}
         self._products = 0.0
         self._losses: list[Any] = []
-        self._inside = self._importing = False
+        self._inside: Any = False  # the frame of what is timed, where that is somebody's own
+        self._importing = False
         self._in_product = True  # matrix products are told apart in layers only
-        self._thread = get_ident()
-        self._timed: dict[int, tuple[Any, Any]] = {}  # by the identity of what is timed
+        self.thread = get_ident()
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
@@ -212,19 +388,35 @@ class _Clock:
             setattr(holder, name, self._leaf(getattr(holder, name), self._to(LOADING)))
         builtins.__import__ = self._import(builtins.__import__)
 
-    def around(self, name: str, thing: Any, part: str) -> Any:
-        """A function timed, or a class whose methods are, as lines or as a part of the remainder."""
-        if id(thing) not in self._timed:
-            timed = thing
-            if isinstance(thing, type):
-                for method in dropin.methods(dropin.OURS[name]):
-                    if hasattr(thing, method):
-                        book = self._to(part) if part else self._to_line(f"{name}.{method}", 1)
-                        setattr(thing, method, self._leaf(getattr(thing, method), book, is_layer=True))
-            else:
-                timed = self._leaf(thing, self._to(part) if part else self._to_line(name, 0), is_layer=True)
-            self._timed[id(thing)] = thing, timed
-        return self._timed[id(thing)][1]
+    def is_busy(self) -> bool:
+        """Whether this is another thread, or something that is timed is on its way."""
+        if get_ident() != self.thread:
+            return True
+        if isinstance(self._inside, FrameType) and not _is_running(self._inside):  # it has raised
+            self._inside, self._in_product = False, True
+        return bool(self._inside)
+
+    def begin(self, frame: FrameType | None, own: bool) -> Any:
+        """Time a call: of a line, in which nothing else is timed, or of what is left as it is."""
+        if not own:
+            self._inside, self._in_product = frame or True, False
+        return perf_counter(), self.lost + self._counted if own else self.lost
+
+    def end(self, began: Any, name: str, args: tuple[Any, ...], result: Any, own: bool) -> None:
+        """Book a call under the name of its line; or what it took without what was booked in it."""
+        start, before = began
+        if own:
+            seconds = perf_counter() - start - (self.lost + self._counted - before)
+            self._parts[LEFT] += seconds
+        else:
+            seconds = perf_counter() - start - (self.lost - before)
+            self._inside, self._in_product = False, True
+            line = self._line(name, args)
+            line.calls += 1
+            line.seconds += seconds
+            if isinstance(result, float | np.floating):
+                self._losses.append(result)
+        self._counted += seconds
 
     def run(self, name: str, seconds: float) -> Run:
         """What there is to report, after `seconds` in all."""
@@ -239,25 +431,18 @@ class _Clock:
 
         return book
 
-    def _to_line(self, name: str, first: int) -> _Book:
-        def book(seconds: float, args: tuple[Any, ...], result: Any) -> None:
-            shape = profiling.shape_of(args[first]) if len(args) > first else ()
-            line = self._lines.get((name, shape))
-            if line is None:
-                line = self._lines[name, shape] = Line(name, "", shape)
-            line.calls += 1
-            line.seconds += seconds
-            if name in LOSSES and result is not None:
-                self._losses.append(result)
+    def _line(self, name: str, args: tuple[Any, ...]) -> Line:
+        shape = next((each.shape for each in args if isinstance(each, np.ndarray)), ())
+        if (name, shape) not in self._lines:
+            self._lines[name, shape] = Line(name, "", shape)
+        return self._lines[name, shape]
 
-        return book
-
-    def _leaf(self, function: Any, book: _Book, *, is_layer: bool = False) -> Any:
+    def _leaf(self, function: Any, book: _Book) -> Any:
         @wraps(function)
         def timed(*args: Any, **kwargs: Any) -> Any:
-            if self._inside or get_ident() != self._thread:
+            if self._inside or get_ident() != self.thread:
                 return function(*args, **kwargs)
-            self._inside, self._in_product = True, not is_layer
+            self._inside = self._in_product = True
             result, lost, start = None, self.lost, perf_counter()
             try:
                 result = function(*args, **kwargs)
@@ -275,7 +460,7 @@ class _Clock:
 
         @wraps(function)
         def product(*args: Any, **kwargs: Any) -> Any:
-            if self._in_product or get_ident() != self._thread:
+            if self._in_product or get_ident() != self.thread:
                 return outside(*args, **kwargs)
             self._in_product, start = True, perf_counter()
             try:
@@ -290,7 +475,7 @@ class _Clock:
     def _import(self, function: Any) -> Any:
         @wraps(function)
         def timed(*args: Any, **kwargs: Any) -> Any:
-            if self._importing or self._inside or get_ident() != self._thread:
+            if self._importing or self._inside or get_ident() != self.thread:
                 return function(*args, **kwargs)
             self._importing, before, start = True, self.lost + self._counted, perf_counter()
             try:

@@ -26,6 +26,7 @@ PACKAGE = Path(fastnn.__file__).parent
 ORDER = """
     _kernels.arrays
     _kernels.lists
+    _kernels.last
     arguments
     _kernels.vmath
     _kernels.loops
@@ -78,6 +79,7 @@ ORDER = """
     trials.training
     trials
     dropin
+    runner
     scripts
     examples
     examples.gradients
@@ -173,7 +175,7 @@ def test_the_wheel_holds_what_it_should_and_nothing_else():
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     built = {f.removesuffix(suffix) for f in inside if f.endswith(suffix)}
     sets = ["x86_64_v2", "x86_64_v3", "x86_64_v4"] if cpu.instruction_sets() != ("generic",) else ["generic"]
-    once = "boundary chains cpu descents dispatch lists memory products targets threads updates".split()
+    once = "boundary chains cpu descents dispatch gates last lists memory products targets threads updates".split()
     expected = {*once, *(f"{instructions}/{family}" for instructions in sets for family in FAMILIES)}
     assert built == {f"_kernels/{name}" for name in expected}
     assert {Path(f).suffix for f in inside} == {".py", ".pyi", ".pxd", ".typed", Path(suffix).suffix}

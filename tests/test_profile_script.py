@@ -2,6 +2,7 @@
 
 import html
 import json
+import os
 import sys
 
 import books
@@ -62,6 +63,15 @@ def script(tmp_path, text, name="train.py"):
     path = tmp_path / name
     path.write_text(text)
     return str(path)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def working_folder(tmp_path_factory):
+    """One that is soon copied."""
+    before = os.getcwd()
+    os.chdir(tmp_path_factory.mktemp("here"))
+    yield
+    os.chdir(before)
 
 
 def training(volume):
@@ -247,8 +257,8 @@ def test_fail_below(tmp_path, capfd):
         ("import sys\nsys.exit(3)", ["exit code 3, as it stands"]),
         ("import os\nos._exit(0)", ["exit code 0 before its figures could be taken, as it stands"]),
         (
-            "import sys\nprint('heard')\nassert sys.stdin.read(), 'silent'",
-            ["heard", "AssertionError: silent", "exit code 1, with fastnn's layers"],
+            "print('heard')\nopen(__file__ + '.made', 'x')",
+            ["heard", "FileExistsError", "exit code 1, with fastnn's layers"],
         ),
         ("x = (", ["SyntaxError", "exit code 1, as it stands"]),
     ],
@@ -267,3 +277,112 @@ def test_a_script_that_is_not_there(tmp_path, capsys):
     assert "gone.py is no file" in capsys.readouterr().err
     assert cli.main(["profile", "--html", str(tmp_path / "nowhere" / "x.html"), __file__]) == 2
     assert "--html: " in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- two runs that are alike
+
+
+def profiled(folder, text, **options):
+    """What the command printed of a script in a folder, and the notes of its report."""
+    command = sys.executable, "-m", "fastnn", "profile", "--json", "report.json", script(folder, text)
+    paths = os.pathsep.join(path for path in sys.path if path)
+    run = processes.run(*command, cwd=folder, env={**os.environ, "PYTHONPATH": paths}, **options)
+    assert run.returncode == 0, run.stderr
+    return run, json.loads((folder / "report.json").read_text())["notes"]
+
+
+@pytest.mark.parametrize(
+    "reads",
+    [
+        "words = [input('asked: '), sys.stdin.read()]",
+        "words = os.read(0, 100).decode().splitlines() + ['']",
+        "words = open(0).read().splitlines() + ['']",
+        "words = subprocess.run([sys.executable, '-c', 'print(input())'], stdout=subprocess.PIPE, text=True)\n"
+        "words = words.stdout.splitlines() + ['']",
+    ],
+)
+def test_both_runs_have_the_same_input(tmp_path, reads):
+    text = f"import os, subprocess, sys\n{reads}\nassert words == ['5', ''], words\nprint('heard', *words)\n"
+    run, notes = profiled(tmp_path, text, input="5\n")
+    assert run.stdout.count("heard 5") == 1 and not run.stderr
+    assert "Both runs were given the same standard input." in notes
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pty")
+def test_what_is_typed_is_kept_for_the_second_run(tmp_path):
+    keyboard, terminal = os.openpty()
+    os.write(keyboard, b"5\nmore\n")
+    text = "import sys\nwords = input(), sys.stdin.readline()\nassert words == ('5', 'more\\n'), words\n"
+    run = processes.run(sys.executable, "-m", "fastnn", "profile", script(tmp_path, text), cwd=tmp_path, stdin=terminal)
+    os.close(keyboard)
+    os.close(terminal)
+    assert run.returncode == 0 and "the same standard input" in run.stdout
+
+
+def test_a_script_that_makes_folders(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "log").write_text("before\n")
+    run, notes = profiled(tmp_path, MAKES)
+    assert not run.stderr and any("a copy of the working folder" in note for note in notes)
+    found = {path.name for path in tmp_path.iterdir()}
+    assert found == {"data", "made", "beside", "train.py", "report.json"}
+    assert (tmp_path / "data" / "log").read_text() == "before\na line\n"
+
+
+MAKES = """
+import os, pathlib
+os.mkdir("made")
+pathlib.Path(__file__).with_name("beside").mkdir()
+with open("data/log", "a") as file:
+    print("a line", file=file)
+assert pathlib.Path("data/log").read_text() == "before\\na line\\n", pathlib.Path("data/log").read_text()
+"""
+APPENDS = """
+for name in "large", "small":
+    with open(f"{name}/file", "a") as file:
+        file.write("+")
+"""
+
+
+def test_what_is_not_copied_is_said(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    for name in ("large/file", "large/another", "small/file"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    script(tmp_path, APPENDS)
+    monkeypatch.setattr(scripts, "COPIED_FILES", 3)
+    report = scripts.profile_script("train.py")
+    note = f"small, train.py in {tmp_path} was not copied: the second run finds there what the first has left."
+    assert note in report.notes and note in capfd.readouterr().err
+    assert (tmp_path / "large" / "file").read_text() == "large/file+"
+    assert (tmp_path / "small" / "file").read_text() == "small/file++"
+
+    def refuses(*args, **kwargs):
+        raise OSError("no room")
+
+    monkeypatch.setattr(scripts.shutil, "copytree", refuses)
+    report = scripts.profile_script("train.py")
+    assert any(note.startswith(f"{tmp_path} was not copied (no room)") for note in report.notes)
+
+
+@pytest.mark.parametrize(
+    ("draws", "names"),
+    [
+        ("", "np.random"),
+        ("random.random(); np.random.default_rng().random(3)", "default_rng and np.random and random"),
+        (
+            "from numpy.random import default_rng; default_rng(None); np.random.seed(); np.random.rand(3)",
+            "default_rng and np.random",
+        ),
+        ("np.random.seed(3); random.seed(4); np.random.rand(3); random.random(); np.random.default_rng(5)", ""),
+    ],
+)
+def test_who_draws_without_a_seed(tmp_path, draws, names):
+    text = (
+        f"import random, numpy as np\n{draws}\nopen({str(tmp_path / 'drawn')!r}, 'a').write(f'{{np.random.rand()}} ')"
+    )
+    notes = scripts.profile_script(script(tmp_path, text)).notes
+    first, second = (tmp_path / "drawn").read_text().split()
+    assert first == second
+    said = f"It draws from {names} without a seed: both runs were given one."
+    assert [note for note in notes if "without a seed" in note] == ([said] if names else [])

@@ -385,12 +385,19 @@ cdef class Gate:
 
     def serve(self, *args):
         """The result; Ellipsis where the body is to run."""
+        return self.answer(NULL, args)
+
+    def serve_in(self, frame, *args):
+        """The same, asked on behalf of a frame."""
+        return self.answer(<PyObject*> frame, args)
+
+    cdef object answer(self, PyObject* frame, tuple args):
         cdef Words w
         cdef Kind kind
         if not self.is_open or (trying and get_ident() in trying):
             return ...
         if self.pending:  # a body that raised has not come back
-            self.pending.pop(id(<object> frame_of_caller()), None)
+            self.pending.pop(id(<object> (frame if frame != NULL else frame_of_caller())), None)
         try:
             self.describe(&w, args)
             for kind in self.kinds:
@@ -399,19 +406,23 @@ cdef class Gate:
                     return kind.plan.run(args) if kind.plan is not None and self.serves else ...
         except (OverflowError, TypeError):  # too much to tell apart, or keys without a hash
             return ...
-        frame = <object> frame_of_caller()
-        trial = self.begin(self, frame, args)
+        if frame == NULL:
+            frame = frame_of_caller()
+        trial = self.begin(self, <object> frame, args)
         if trial is not None:
-            self.pending[id(frame)] = trial
+            self.pending[id(<object> frame)] = trial
         return ...
 
     def returned(self, result):
         """What the body returns, seen by a trial if there is one."""
-        if not self.pending or (trying and get_ident() in trying):
-            return result
-        trial = self.pending.pop(id(<object> frame_of_caller()), None)
-        if trial is not None:
-            self.end(self, trial, result)
+        return self.returned_to(<object> frame_of_caller(), result) if self.pending else result
+
+    def returned_to(self, frame, result):
+        """The same, on behalf of a frame."""
+        if self.pending and not (trying and get_ident() in trying):
+            trial = self.pending.pop(id(frame), None)
+            if trial is not None:
+                self.end(self, trial, result)
         return result
 
     def look_at(self, names, bint by_shape):

@@ -51,6 +51,11 @@ class Finding:
             reasons.pop(UNLIKE, None)
         return cls(str(definition), tuple(ours), (*reasons, *filter(None, [definition.closed])))
 
+    @property
+    def is_left(self) -> bool:
+        """Whether it was called and fastnn served none of its calls."""
+        return bool(self.reasons) and not self.ours
+
     def __str__(self) -> str:
         also = f" (its own where it {'; '.join(self.reasons)})" if self.ours and self.reasons else ""
         return f"{self.where}: {' or '.join(self.ours) or '; '.join(self.reasons)}{also}"
@@ -61,7 +66,7 @@ def told(findings: Sequence[Finding]) -> str:
     served = {finding.where: finding for finding in findings if finding.ours}
     left: dict[str, list[str]] = {}
     for finding in findings:
-        if finding.reasons and not finding.ours and finding.where not in served:
+        if finding.is_left and finding.where not in served:
             left.setdefault("; ".join(finding.reasons), []).append(finding.where)
     if not served and not left:
         return "No function was called whose name says that fastnn may have it, too."
