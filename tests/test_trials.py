@@ -186,6 +186,29 @@ def test_steps_with_numbers_in_the_code():
     assert served(replacer) == [("adam",)]
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_the_numbers_of_a_step_are_those_that_theirs_looks_at(dtype):
+    """However much others are like them, and where it shows in the smallest gradients alone."""
+    config = {"decay": 1e-7, "rate": 0.9, "learning_rate": 1e-2, "decay_rate": 0.9, "epsilon": 1e-8, "eps": 1e-8}
+    a, b, replacer = both(RMSPROP)
+    rng = np.random.default_rng(0)
+    ws, configs = [numbers(rng, (7, 5), dtype)] * 2, [dict(config), dict(config)]
+    for size in (*[1.0] * 6, *[1e-9] * 3):
+        dw = numbers(rng, (7, 5), dtype, size)
+        if size < 1:
+            for each, w in zip(configs, ws, strict=True):
+                each["cache"] *= 0
+                w *= 0
+        for i, names in enumerate((a, b)):
+            ws[i], configs[i] = names.rmsprop(ws[i], dw.copy(), configs[i])
+            configs[i] |= {"decay": 1e-3, "rate": 0.5, "eps": 0.5}
+            configs[i]["epsilon"] /= 2
+            configs[i]["decay_rate"] *= 0.99
+        assert_same(*ws)
+        assert_same(*configs)
+    assert served(replacer) == [("rmsprop",)]
+
+
 @pytest.mark.parametrize("what", OTHERS)
 def test_what_is_no_step_of_fastnns_is_left(what):
     a, b, replacer = both(OTHERS[what])

@@ -23,6 +23,8 @@ FEW = 64
 MOST = 2000
 # Where terms cancel, their rounding shows: in so many of all numbers at most.
 CANCEL = 0.02
+# Of squares so small eps is not, beside their roots.
+SMALL = 1e-9
 # Numbers of a step while it is not known what they are.
 ANY = {"iter": 2}
 OTHER = {"iter": 3}
@@ -38,7 +40,7 @@ def rules() -> Iterator[Rule]:
         for step in (op, forms[optimizer.op]) if optimizer.op in forms else (op,):
             yield StepRule(
                 optimizer.op, WORDS, (), step, summed=CANCEL, domain="positive" if has_root else "any",
-                kept=len(optimizer.kept), numbers=numbers, has_root=has_root,
+                kept=len(optimizer.kept), numbers=numbers, has_root=has_root, sizes=(SMALL,) if has_root else (),
             )  # fmt: skip
 
 
