@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     _add_compare(commands.add_parser("compare", help="train with NumPy and with the kernels, and compare"))
     _add_example(commands.add_parser("example", help="run an example, or list them"))
-    _add_run(commands.add_parser("run", help="run a script with fastnn's layers in place of its own"))
+    _add_run(commands.add_parser("run", help="run a script with fastnn's ops behind its own functions"))
     _add_profile(commands.add_parser("profile", help="run a script as it stands and with fastnn's layers, and compare"))
     _add_info(commands.add_parser("info", help="report versions, processor, backend and BLAS, and what is faster here"))
     arguments = parser.parse_args(argv)
@@ -305,11 +305,11 @@ def _ratio(before: float, after: float) -> tuple[str, str, str]:
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Run a Python script as it is. What it and the modules beside it define under the names of fastnn's layers, "
-        "functions and optimizers is tried beside fastnn's and replaced where the two agree. The exit code is the "
-        "script's."
+        "Run a Python script as python does. The functions and methods that it and the modules beside it define are "
+        "tried beside fastnn's ops, kind of call by kind of call, and served by those that agree with them. The exit "
+        "code is the script's."
     )
-    parser.add_argument("--quiet", action="store_true", help="do not say what was replaced and what was left")
+    parser.add_argument("--quiet", action="store_true", help="do not say what was served and what was left")
     parser.add_argument("-m", dest="as_module", action="store_true", help="run a module by its name, as python -m does")
     parser.add_argument("script", help="the script; what follows is for it")
     parser.add_argument("args", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)

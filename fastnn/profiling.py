@@ -22,6 +22,7 @@ from fastnn.reports import Line, Report, Run, text_table
 __all__ = ["Comparison", "OpTime", "Profile", "compare", "profile"]
 
 _FASTNN = os.path.join(os.path.dirname(__file__), "")
+_BETWEEN = "fastnn.trials.", "fastnn.scripts"  # somebody's function and the op that serves it
 _OPS = [name for name, value in vars(reference).items() if isfunction(value)]
 
 
@@ -78,7 +79,7 @@ class Profile:
             finally:
                 seconds = perf_counter() - start
                 caller: Any = _getframe(1)
-                if caller.f_globals is functional:
+                while caller.f_globals is functional or caller.f_globals["__name__"].startswith(_BETWEEN):
                     caller = caller.f_back
                 code, first = caller.f_code, args[0]
                 key = id(code), first.shape if type(first) is np.ndarray else shape_of(first)
@@ -114,8 +115,12 @@ class Profile:
     @property
     def lines(self) -> list[Line]:
         """By layer, op and shape, what took longest first."""
+        return self.lines_by(_layer)
+
+    def lines_by(self, layer: Callable[[Any], str]) -> list[Line]:
+        """The same, by what `layer` calls the code that called an op."""
         lines = [
-            Line(_layer(code), name, shape, time.calls, time.seconds, time.by_reference)
+            Line(layer(code), name, shape, time.calls, time.seconds, time.by_reference)
             for name, times in self._times.items()
             for (_, shape), (code, time) in times.items()
         ]

@@ -64,6 +64,8 @@ class Run:
     products : float
         Seconds of NumPy's matrix products within `lines`, as far as they were seen.
     losses : list of float
+    trying : float
+        Seconds in which functions were tried beside fastnn's; they are in nothing else.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Run:
     remainder: dict[str, float] = field(default_factory=dict)
     products: float = 0.0
     losses: list[float] = field(default_factory=list)
+    trying: float = 0.0
 
     @property
     def in_lines(self) -> float:

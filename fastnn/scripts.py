@@ -21,7 +21,7 @@ import tempfile
 import timeit
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass
 from functools import wraps
 from pathlib import Path
 from threading import Thread, get_ident
@@ -33,6 +33,7 @@ import numpy as np
 
 from fastnn import dropin, profiling, runner
 from fastnn.backends import active, config
+from fastnn.dropin.reach import gate_of
 from fastnn.reports import Line, Report, Run
 
 __all__ = ["ScriptError", "profile_script"]
@@ -97,9 +98,11 @@ def profile_script(path: str | os.PathLike[str], argv: Sequence[str] = ()) -> Re
     runs = [_run(measured["run"]) for measured in (before, after)]
     if before["unseeded"]:
         notes.append(f"It draws from {' and '.join(before['unseeded'])} without a seed: both runs were given one.")
+    left = after["left"]
+    notes.append(f"{runs[-1].trying:.1f} s for trying its functions beside fastnn's are in neither run.")
     if not runs[-1].lines:
-        notes = ["fastnn served no call: the two runs are the same.", *notes]
-    return Report(f"Profile of {os.path.basename(path)}", runs, after["config"], [*after["left"], *notes, UNSEEN])
+        left = ["fastnn served no call: the two runs are the same.", *left]
+    return Report(f"Profile of {os.path.basename(path)}", runs, after["config"], [*left, *notes, UNSEEN])
 
 
 def _run(figures: dict[str, Any]) -> Run:
@@ -228,7 +231,7 @@ def child() -> None:
         recorder.close()
         run = clock.run(profile.compiled_for if patched else "as it stands", seconds)
         if patched:
-            run.inside = [replace(o, layer=o.op if "<locals>" in o.layer else o.layer) for o in profile.lines]
+            run.inside = profile.lines_by(lambda code: getattr(gate_of(code), "name", ""))
             recording: Any = profiling.Profile(backend)
             _take_off(run, _cost(recording.relu, backend.relu, np.ones(1)))
         left = [f"{finding.where}: {'; '.join(finding.reasons)}." for finding in replacer.findings if finding.is_left]
@@ -309,8 +312,8 @@ class _TimedGate:
 
     def __init__(self, gate: Any, name: str, clock: _Clock) -> None:
         self.code = gate.code
-        self._gate, self._name, self._clock = gate, name, clock
-        self._began: dict[int, tuple[Any, tuple[Any, ...], bool]] = {}  # by the frame of theirs
+        self._gate, self.name, self._clock = gate, name, clock
+        self._began: dict[int, _Call] = {}  # by the frame of theirs
 
     def serve(self, *args: Any) -> Any:
         frame = sys._getframe(1)
@@ -318,21 +321,42 @@ class _TimedGate:
         if self._clock.is_busy():
             return self._gate.serve_in(frame, *args)
         kind = self._gate.kind_of(*args)
-        own = kind is None or kind.plan is None
-        began = self._clock.begin(frame, own)
+        # The first of a kind is looked at, and what is served in it is not told.
+        call = _Call(args, kind is not None and kind.plan is not None, kind is None)
+        call.began = self._clock.begin(frame, call.is_whole)
         answer = self._gate.serve_in(frame, *args)
         if answer is ...:
-            self._began[id(frame)] = began, args, own
+            self._began[id(frame)] = call
         else:
-            self._clock.end(began, self._name, args, answer, own)
+            self._end(call, answer)
         return answer
 
     def returned(self, result: Any) -> Any:
         frame = sys._getframe(1)
-        if id(frame) in self._began and get_ident() == self._clock.thread:
-            began, args, own = self._began.pop(id(frame))
-            self._clock.end(began, self._name, args, result, own)
+        if self._clock.is_mine() and id(frame) in self._began:
+            self._end(self._began.pop(id(frame)), result)
         return self._gate.returned_to(frame, result)
+
+    def _end(self, call: _Call, result: Any) -> None:
+        seconds = self._clock.end(call.began, call.is_whole)
+        if call.is_line:
+            self._clock.book(self.name, seconds, call.args, result)
+        else:
+            self._clock.leave(seconds)
+
+
+@dataclass
+class _Call:
+    """A call on its way."""
+
+    args: tuple[Any, ...]
+    is_line: bool
+    is_first: bool
+    began: Any = None
+
+    @property
+    def is_whole(self) -> bool:
+        return self.is_line or self.is_first
 
 
 def _is_running(frame: FrameType) -> bool:
@@ -350,10 +374,12 @@ class _Clock:
     ----------
     lost : float
         Seconds that are not the script's.
+    trying : float
+        Those of them in which its functions were tried.
     """
 
     def __init__(self) -> None:
-        self.lost = 0.0
+        self.lost = self.trying = 0.0
         self._counted = 0.0
         self._parts = dict.fromkeys((PRODUCTS, LOADING, IMPORTS, LEFT), 0.0)
         self._lines: dict[tuple[str, tuple[int, ...]], Line] = {}
@@ -362,7 +388,7 @@ class _Clock:
         self._inside: Any = False  # the frame of what is timed, where that is somebody's own
         self._importing = False
         self._in_product = True  # matrix products are told apart in layers only
-        self.thread = get_ident()
+        self._thread = get_ident()
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
@@ -373,7 +399,8 @@ class _Clock:
             yield
         finally:
             self._inside, self._in_product = kept
-            self.lost = lost + perf_counter() - start
+            seconds = perf_counter() - start
+            self.lost, self.trying = lost + seconds, self.trying + seconds
 
     def watch(self) -> None:
         """Time what NumPy and Python do beside the layers, from now on."""
@@ -388,42 +415,53 @@ class _Clock:
             setattr(holder, name, self._leaf(getattr(holder, name), self._to(LOADING)))
         builtins.__import__ = self._import(builtins.__import__)
 
+    def is_mine(self) -> bool:
+        """Whether this is the thread that is watched."""
+        return get_ident() == self._thread
+
     def is_busy(self) -> bool:
         """Whether this is another thread, or something that is timed is on its way."""
-        if get_ident() != self.thread:
+        if not self.is_mine():
             return True
         if isinstance(self._inside, FrameType) and not _is_running(self._inside):  # it has raised
             self._inside, self._in_product = False, True
         return bool(self._inside)
 
-    def begin(self, frame: FrameType | None, own: bool) -> Any:
-        """Time a call: of a line, in which nothing else is timed, or of what is left as it is."""
-        if not own:
-            self._inside, self._in_product = frame or True, False
-        return perf_counter(), self.lost + self._counted if own else self.lost
+    def begin(self, frame: FrameType, is_whole: bool) -> Any:
+        """Time a call, in which nothing else is timed if it `is_whole`."""
+        if is_whole:
+            self._inside, self._in_product = frame, False
+        return perf_counter(), self.lost if is_whole else self.lost + self._counted
 
-    def end(self, began: Any, name: str, args: tuple[Any, ...], result: Any, own: bool) -> None:
-        """Book a call under the name of its line; or what it took without what was booked in it."""
+    def end(self, began: Any, is_whole: bool) -> float:
+        """The seconds of a call, without those of what was timed in it."""
         start, before = began
-        if own:
-            seconds = perf_counter() - start - (self.lost + self._counted - before)
-            self._parts[LEFT] += seconds
-        else:
-            seconds = perf_counter() - start - (self.lost - before)
+        now = self.lost if is_whole else self.lost + self._counted
+        if is_whole:
             self._inside, self._in_product = False, True
-            line = self._line(name, args)
-            line.calls += 1
-            line.seconds += seconds
-            if isinstance(result, float | np.floating):
-                self._losses.append(result)
+        seconds = perf_counter() - start - (now - before)
         self._counted += seconds
+        return seconds
+
+    def book(self, name: str, seconds: float, args: tuple[Any, ...], result: Any) -> None:
+        """Add a call to a line of the report."""
+        shape = next((each.shape for each in args if isinstance(each, np.ndarray)), ())
+        line = self._lines.setdefault((name, shape), Line(name, "", shape))
+        line.calls += 1
+        line.seconds += seconds
+        if isinstance(result, float | np.floating):
+            self._losses.append(result)
+
+    def leave(self, seconds: float) -> None:
+        """Add a call to what is left as it is."""
+        self._parts[LEFT] += seconds
 
     def run(self, name: str, seconds: float) -> Run:
         """What there is to report, after `seconds` in all."""
         lines = sorted(self._lines.values(), key=lambda line: -line.seconds)
         remainder = {part: each for part, each in self._parts.items() if each}
         losses = [float(loss) for loss in self._losses if np.ndim(loss) == 0]
-        return Run(name, seconds, lines, remainder=remainder, products=self._products, losses=losses)
+        return Run(name, seconds, lines, [], remainder, self._products, losses, self.trying)
 
     def _to(self, part: str) -> _Book:
         def book(seconds: float, args: tuple[Any, ...], result: Any) -> None:
@@ -431,16 +469,10 @@ class _Clock:
 
         return book
 
-    def _line(self, name: str, args: tuple[Any, ...]) -> Line:
-        shape = next((each.shape for each in args if isinstance(each, np.ndarray)), ())
-        if (name, shape) not in self._lines:
-            self._lines[name, shape] = Line(name, "", shape)
-        return self._lines[name, shape]
-
     def _leaf(self, function: Any, book: _Book) -> Any:
         @wraps(function)
         def timed(*args: Any, **kwargs: Any) -> Any:
-            if self._inside or get_ident() != self.thread:
+            if self._inside or not self.is_mine():
                 return function(*args, **kwargs)
             self._inside = self._in_product = True
             result, lost, start = None, self.lost, perf_counter()
@@ -460,7 +492,7 @@ class _Clock:
 
         @wraps(function)
         def product(*args: Any, **kwargs: Any) -> Any:
-            if self._in_product or get_ident() != self.thread:
+            if self._in_product or not self.is_mine():
                 return outside(*args, **kwargs)
             self._in_product, start = True, perf_counter()
             try:
@@ -475,7 +507,7 @@ class _Clock:
     def _import(self, function: Any) -> Any:
         @wraps(function)
         def timed(*args: Any, **kwargs: Any) -> Any:
-            if self._importing or self._inside or get_ident() != self.thread:
+            if self._importing or self._inside or not self.is_mine():
                 return function(*args, **kwargs)
             self._importing, before, start = True, self.lost + self._counted, perf_counter()
             try:

@@ -29,6 +29,11 @@ def change(before, name):
     return fastnn.memory_stats()[name] - before[name]
 
 
+@pytest.mark.parametrize("nbytes, page", [(MiB // 4, 4096), (4 * MiB, 2 * MiB), (5 * MiB, 2 * MiB)])
+def test_a_large_result_begins_a_page(kernels, nbytes, page):
+    assert kernels.relu(np.ones(nbytes // 8)).ctypes.data % page == 0
+
+
 def test_a_large_result_is_made_in_memory_that_a_dead_array_left(kernels):
     x = np.ones((1024, 1024))
     before = fastnn.memory_stats()

@@ -26,6 +26,7 @@ PACKAGE = Path(fastnn.__file__).parent
 ORDER = """
     _kernels.arrays
     _kernels.lists
+    _kernels.gates
     _kernels.last
     arguments
     _kernels.vmath
@@ -78,6 +79,14 @@ ORDER = """
     trials.FAMILY
     trials.training
     trials
+    dropin.states
+    dropin.samples
+    dropin.explain
+    dropin.reach
+    dropin.search
+    dropin.kinds
+    dropin.guards
+    dropin.face
     dropin
     runner
     scripts

@@ -9,7 +9,7 @@ import books
 import processes
 import pytest
 
-from fastnn import cli, dropin, layers, reports, scripts
+from fastnn import cli, reports, scripts
 
 OF_ANOTHER_KIND = """
 
@@ -81,25 +81,26 @@ def training(volume):
 def test_a_two_layer_network_adds_up(tmp_path, capfd, monkeypatch):
     if sys.platform != "win32":  # whose clock of this kind is coarse; it does not run while other processes do
         monkeypatch.setattr(scripts, "_CHILD", f"import time; time.perf_counter = time.process_time; {scripts._CHILD}")
-    # The script's own clock starts after its layers have been tried beside fastnn's, which is not its time.
-    path = script(tmp_path, LAYERS[1] + CLOCK + training(1) + STOPPED)
+    path = script(tmp_path, CLOCK + LAYERS[1] + training(1) + STOPPED)
     report = scripts.profile_script(path, ["400", str(tmp_path / "clock")])
     assert capfd.readouterr().out.count("loss ") == 1
     own = [float(line) for line in (tmp_path / "clock").read_text().splitlines()]
     for run, seconds in zip(report.runs, own, strict=True):
-        assert run.in_lines + sum(run.parts.values()) == pytest.approx(seconds, rel=0.03)
+        assert run.in_lines + sum(run.parts.values()) + run.trying == pytest.approx(seconds, rel=0.03)
+        assert run.trying > 0
         assert min(run.parts.values()) >= 0
     first, second = report.runs
     assert 0 < first.products < first.in_lines
     calls = {(line.layer, line.shape): line.calls for line in first.lines}
     assert calls == {(line.layer, line.shape): line.calls for line in second.lines}
-    assert calls["Affine.forward", (100, 784)] == calls["Affine.forward", (100, 50)] == 400
-    assert calls["SoftmaxWithLoss.backward", ()] == 400
+    # The first call of a kind is no line's.
+    for name in ("Affine.forward", "Affine.backward", "Relu.forward", "SoftmaxWithLoss.backward"):
+        assert 397 <= sum(n for (layer, _), n in calls.items() if layer == name) / (2 if "Affine" in name else 1) < 400
     inside = {(op.layer, op.op, op.shape): op.calls for op in second.inside}
-    assert inside["Affine.backward", "affine_backward", (100, 50)] == 400 and first.inside == []
+    assert 397 <= inside["Affine.backward", "affine_backward", (100, 50)] < 400 and first.inside == []
     for row in report.rows:
         assert sum(op.seconds[0] for op in report.inside(row)) <= 1.1 * row.seconds[1]
-    assert len(first.losses) == len(second.losses) == 400 and max(report.loss_differences[:100]) < 1e-9
+    assert len(first.losses) == len(second.losses) >= 397 and max(report.loss_differences[:100]) < 1e-9
     assert {run.name for run in report.runs} == {"as it stands", report.config["backend"]}
 
 
@@ -108,14 +109,14 @@ def test_both_volumes_with_layers_in_a_module(tmp_path, volume, capfd):
     (tmp_path / "common").mkdir()
     (tmp_path / "common" / "layers.py").write_text(LAYERS[volume])
     text = "import numpy as np\nfrom common.layers import *\n" + training(volume)
-    report = scripts.profile_script(script(tmp_path, text), ["3"])
+    report = scripts.profile_script(script(tmp_path, text), ["5"])
     out, err = capfd.readouterr()
     assert out.startswith("loss ") and err == ""
     assert {row.name for row in report.rows} == {
         f"{layer}.{way}" for layer in ("Affine", "Relu", "SoftmaxWithLoss") for way in ("forward", "backward")
     }
     assert all(row.ratio for row in report.rows)
-    assert any("Sigmoid was left as it is" in note for note in report.notes)
+    assert not any("Sigmoid" in note for note in report.notes)  # it was not called
     assert report.runs[0].losses == pytest.approx(report.runs[1].losses, rel=1e-12)
 
 
@@ -149,14 +150,8 @@ Sigmoid().forward(x)
     for run in report.runs:
         assert list(run.parts) == ["matrix products", "loading data", "imports", "left as they are", reports.REST]
         assert min(run.parts.values()) > 0
-    assert report.notes[0] == "Nothing was replaced: the two runs are the same."
-
-
-def test_whose_results_are_the_losses_of_a_run():
-    of_layers = {f"{name}.forward" for name in layers.__all__ if dropin.OURS[name].is_loss}
-    assert {name for name in scripts.LOSSES if "." in name} == of_layers
-    of_functions = {"cross_entropy_error", "mean_squared_error", "softmax_loss", "sum_squared_error"}
-    assert of_functions <= scripts.LOSSES and not {"softmax", "numerical_gradient", "relu"} & scripts.LOSSES
+    assert report.notes[0] == "fastnn served no call: the two runs are the same."
+    assert report.notes[1] == "__main__.Sigmoid.forward: is like no op of fastnn's."
 
 
 SMALL = """
@@ -180,18 +175,17 @@ class Relu:
     def forward(self, x):
         self.mask = x <= 0
         return np.where(self.mask, 0, x)
-    def backward(self, dout):
-        return np.where(self.mask, 0, dout)
 params = {"W": np.ones((4, 3))}
-for _ in range(3):
+for _ in range(4):
     y = sigmoid(np.random.randn(5, 4).dot(params["W"]))
     mean_squared_error(y, np.zeros((5, 3)))
     SGD().update(params, {"W": np.ones((4, 3))})
 thread = threading.Thread(target=lambda: [relu(np.ones(9)) for _ in range(9)])
 thread.start()
 thread.join()
-relu(np.ones(3))
-Relu().forward(np.ones(3))
+for _ in range(2):
+    relu(np.ones(3))
+    Relu().forward(np.ones(3))
 """
 
 
@@ -214,10 +208,10 @@ def test_functions_and_optimizers(small):
 
 def test_what_runs_in_other_threads_is_not_counted(small):
     _, rows = small
-    assert (rows["relu"].calls, rows["relu"].shapes) == (1, ((3,),))
+    assert (rows["relu"].calls, rows["relu"].shapes) == (2, ((3,),))
 
 
-def test_a_layer_that_imports_while_it_is_tried(small):
+def test_a_layer_that_imports(small):
     _, rows = small
     assert rows["Relu.forward"].calls == 1 and rows["Relu.forward"].ratio
 

@@ -505,4 +505,4 @@ print("script", flush=True)
 
 def test_the_report_of_the_command(tmp_path):
     code, out, err, _ = seen(tmp_path, "-m", "fastnn", "run", "s.py", files={"s.py": "print(1)\n1 / 0"})
-    assert code == 1 and out == "1\n" and err.index("ZeroDivisionError") < err.index("fastnn run:")
+    assert code == 1 and out == "1\n" and err.index("ZeroDivisionError") < err.index("fastnn run")

@@ -6,8 +6,7 @@ from fastnn._kernels.arrays cimport COMPILED_FOR
 from fastnn._kernels.boundary cimport COMPUTES, MOVES, Chunk, Loop, Op
 cimport fastnn._kernels.loops.losses as loops
 from fastnn._kernels.targets cimport (
-    ARRAY, CLASSES, DOUT, EPS, LOSS, PROBABILITIES, VALUES, Kind, LossOp, WithTargets, loss, loss_op,
-    ops_as_numbers
+    ARRAY, CLASSES, DOUT, EPS, LOSS, PROBABILITIES, VALUES, Kind, LossOp, WithTargets, loss, loss_op
 )
 from fastnn._kernels.vmath cimport real
 
@@ -31,17 +30,6 @@ cdef LossOp of_classes(
     return op
 
 
-cdef Loop[4] OF_FLOAT32 = [
-    <Loop> loops.classes_as_numbers[uint8_t, float], <Loop> loops.classes_as_numbers[uint16_t, float],
-    <Loop> loops.classes_as_numbers[uint32_t, float], <Loop> loops.classes_as_numbers[uint64_t, float],
-]
-cdef Loop[4] OF_FLOAT64 = [
-    <Loop> loops.classes_as_numbers[uint8_t, double], <Loop> loops.classes_as_numbers[uint16_t, double],
-    <Loop> loops.classes_as_numbers[uint32_t, double], <Loop> loops.classes_as_numbers[uint64_t, double],
-]
-cdef tuple AS_NUMBERS = ops_as_numbers(OF_FLOAT32, OF_FLOAT64)
-
-
 cdef LossOp of_elements(
     str name, Kind kind, int form, Chunk float32, Chunk float64, Py_ssize_t long_enough, Op array_alone=None
 ):
@@ -49,7 +37,15 @@ cdef LossOp of_elements(
         name, kind, form, float32, float64,
         <Loop> loops.are_probabilities[float], <Loop> loops.are_probabilities[double], long_enough, array_alone
     )
-    op.as_numbers = AS_NUMBERS if kind == PROBABILITIES else ()
+    if kind == PROBABILITIES:
+        op.loads[0] = <Loop> loops.classes_as_numbers[uint8_t, float]
+        op.loads[1] = <Loop> loops.classes_as_numbers[uint8_t, double]
+        op.loads[2] = <Loop> loops.classes_as_numbers[uint16_t, float]
+        op.loads[3] = <Loop> loops.classes_as_numbers[uint16_t, double]
+        op.loads[4] = <Loop> loops.classes_as_numbers[uint32_t, float]
+        op.loads[5] = <Loop> loops.classes_as_numbers[uint32_t, double]
+        op.loads[6] = <Loop> loops.classes_as_numbers[uint64_t, float]
+        op.loads[7] = <Loop> loops.classes_as_numbers[uint64_t, double]
     return op
 
 

@@ -64,8 +64,10 @@ cdef extern from *:
 cdef enum:
     # A page.  A result that begins a little further into its page than the input makes every load wait for a store that
     # only seems to overlap it, since processors first compare the lowest 12 bits of addresses.
-    ALIGNMENT = 4096
+    PAGE = 4096
+    # Blocks of this many bytes or more have huge pages, on Linux, which gives one only to the whole of its memory.
     HUGE = 4 << 20
+    HUGE_PAGE = 2 << 20
 
 # Stands in front of the data.
 cdef struct Block:
@@ -144,7 +146,7 @@ cdef inline void* lent(Block* block, size_t size) noexcept nogil:
 cdef void* take(void* ctx, size_t asked) noexcept nogil:
     cdef Block* block
     cdef void* memory
-    cdef uintptr_t data
+    cdef uintptr_t data, alignment
     cdef size_t size
     if asked > (<size_t> -1) // 2:
         return NULL
@@ -160,10 +162,11 @@ cdef void* take(void* ctx, size_t asked) noexcept nogil:
     PyThread_release_lock(lock)
     if block != NULL:
         return lent(block, asked)
-    memory = malloc(size + sizeof(Block) + ALIGNMENT)
+    alignment = HUGE_PAGE if size >= HUGE else PAGE
+    memory = malloc(size + sizeof(Block) + alignment)
     if memory == NULL:
         return NULL
-    data = (<uintptr_t> memory + sizeof(Block) + ALIGNMENT - 1) & ~<uintptr_t> (ALIGNMENT - 1)
+    data = (<uintptr_t> memory + sizeof(Block) + alignment - 1) & ~(alignment - 1)
     if size >= HUGE:
         huge_pages(<void*> data, size)
     block = block_of(<void*> data)

@@ -33,14 +33,13 @@ cdef class LossOp(Op):
     cdef int form
     cdef Loop[2] checks  # of labels or probabilities
     cdef Loop[4] labels_of  # one-hot rows of 1, 2, 4 and 8 bytes
-    cdef tuple as_numbers  # of classes of 1, 2, 4 and 8 bytes; () of another kind
+    cdef Loop[8] loads  # of classes of 1, 2, 4 and 8 bytes, each as float32 and float64
     cdef Op array_alone  # what makes the array of x, where t has no part in it
 
 cdef LossOp loss_op(
     str name, Kind kind, int form, Chunk float32, Chunk float64, Loop check32, Loop check64,
     Py_ssize_t long_enough, Op array_alone=*
 )
-cdef tuple ops_as_numbers(Loop* float32, Loop* float64)
 cdef object loss(LossOp op, object x, object t, object dout, object eps, object out)
 
 cdef object epsilon(object eps)

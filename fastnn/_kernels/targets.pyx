@@ -42,6 +42,7 @@ cdef extern from *:
 
 cdef enum:
     LABELS = cnp.NPY_ARRAY_CARRAY_RO | cnp.NPY_ARRAY_FORCECAST
+    BLOCK = 128  # elements
 
 ctypedef Py_ssize_t (*FirstBadLabel)(const Py_ssize_t* t, Py_ssize_t N, Py_ssize_t C) noexcept nogil
 ctypedef bint (*AreProbabilities32)(const float* t, Py_ssize_t n) noexcept nogil
@@ -173,51 +174,75 @@ cdef inline bint are_classes_of(cnp.ndarray t, cnp.ndarray y):
     )
 
 
-# Classes of `itemsize` bytes become y; each chunk tells whether its own are good.
-cdef struct Classes:
-    Task head
+# Classes of `itemsize` bytes, which `load` makes numbers of; each chunk tells whether its own are good.
+cdef struct WithClasses:
+    WithTargets head
+    Chunk chunk  # of the op that takes them as targets
     const char* t
     Py_ssize_t itemsize
-    void* y
+    Loop load
     bint[CHUNKS] good
+
+
+ctypedef bint (*Load32)(const void* t, float* numbers, Py_ssize_t n) noexcept nogil
+ctypedef bint (*Load64)(const void* t, double* numbers, Py_ssize_t n) noexcept nogil
+
+
+cdef inline bint loaded(const WithClasses* k, Py_ssize_t first, real* numbers, Py_ssize_t n) noexcept nogil:
+    """OUT numbers (n,), 0 or 1.  Whether these classes are."""
+    if real is float:
+        return (<Load32> k.load)(k.t + first * k.itemsize, numbers, n)
+    else:
+        return (<Load64> k.load)(k.t + first * k.itemsize, numbers, n)
 
 
 cdef void as_numbers_chunk(
     const real* x, const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t chunk
 ) noexcept nogil:
-    cdef Classes* k = <Classes*> task
-    k.good[chunk] = (<bint (*)(const void*, real*, Py_ssize_t) noexcept nogil> k.head.loop)(
-        k.t + first * k.itemsize, <real*> k.y + first, last - first
-    )
+    cdef WithClasses* k = <WithClasses*> task
+    k.good[chunk] = loaded(k, first, <real*> k.head.y + first, last - first)
 
 
-cdef tuple ops_as_numbers(Loop* float32, Loop* float64):
-    """Of loops for classes of 1, 2, 4 and 8 bytes."""
-    cdef list found = []
-    cdef Op op
-    cdef int i
-    for i in range(4):
-        op = chunked_op("", <Chunk> as_numbers_chunk[float], <Chunk> as_numbers_chunk[double], MOVES, False)
-        op.loops[0], op.loops[1] = float32[i], float64[i]
-        found.append(op)
-    return tuple(found)
+cdef void with_classes_chunk(
+    const real* x, const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t chunk
+) noexcept nogil:
+    """The op itself, by blocks: arrays are read and written fastest all at once, a little of each in turn."""
+    cdef WithClasses* k = <WithClasses*> task
+    cdef WithTargets block = k.head
+    cdef real numbers[BLOCK]
+    cdef Py_ssize_t n
+    block.targets = numbers
+    k.good[chunk] = True
+    while first < last:
+        n = min(BLOCK, last - first)
+        k.good[chunk] &= loaded(k, first, numbers, n)
+        block.y = <real*> k.head.y + first
+        k.chunk(x + first, &block, 0, n, 0)
+        first += n
 
 
-cdef cnp.ndarray as_numbers(LossOp op, cnp.ndarray y, cnp.ndarray t):
-    """Classes 0 and 1 as numbers of y's dtype, or None if there are others."""
-    cdef Op convert = op.as_numbers[of_width(t)]
+cdef Op AS_NUMBERS = chunked_op("", <Chunk> as_numbers_chunk[float], <Chunk> as_numbers_chunk[double], MOVES, False)
+cdef Op WITH_CLASSES = chunked_op(
+    "", <Chunk> with_classes_chunk[float], <Chunk> with_classes_chunk[double], MOVES, False
+)
+
+
+cdef cnp.ndarray run_classes(LossOp op, Op convert, cnp.ndarray x, cnp.ndarray t, double dout):
+    """A new array, made by AS_NUMBERS or WITH_CLASSES; None if there are classes other than 0 and 1."""
+    cdef bint is_double = cnp.PyArray_TYPE(x) == cnp.NPY_FLOAT64
+    cdef cnp.ndarray y = fresh(x, cnp.PyArray_TYPE(x))
+    cdef WithClasses task
     cdef Py_ssize_t k
-    cdef cnp.ndarray array = fresh(y, cnp.PyArray_TYPE(y))
-    cdef Classes task
     t = cnp.PyArray_FROM_OTF(t, cnp.PyArray_TYPE(t), cnp.NPY_ARRAY_CARRAY_RO)
-    if not PyArray_SAMESHAPE(t, array):
-        raise RuntimeError("t changed its shape while it was being read")
-    task.head = head(convert, array)
-    task.t, task.itemsize, task.y = <const char*> data(t), cnp.PyArray_ITEMSIZE(t), data(array)
-    for k in range(run(convert, array, &task.head, task.head.N, 1, CHUNKS)):
+    if not (PyArray_SAMESHAPE(t, y) and PyArray_SAMESHAPE(x, y)):
+        raise RuntimeError("an argument changed its shape while it was being read")
+    task.head = WithTargets(head(op, x), NULL, NULL, data(y), 0, dout, NULL)
+    task.chunk, task.load = op.chunks[is_double], op.loads[2 * of_width(t) + is_double]
+    task.t, task.itemsize = <const char*> data(t), cnp.PyArray_ITEMSIZE(t)
+    for k in range(run(convert, x, &task.head.head, task.head.head.N, 1, CHUNKS)):
         if not task.good[k]:
             return None
-    return array
+    return y
 
 
 cdef inline bint are_probabilities(LossOp op, cnp.ndarray t):
@@ -239,7 +264,7 @@ cdef cnp.ndarray values_of(LossOp op, str name, cnp.ndarray y, cnp.ndarray t):
     ):
         return t
     if binary and are_classes_of(t, y):
-        array = as_numbers(op, y, t)
+        array = run_classes(op, AS_NUMBERS, y, t, 0)
         if array is not None:
             return array
     array = arguments.binary_targets(name, y, t) if binary else arguments.values(name, y, t)
@@ -327,6 +352,10 @@ cdef object loss(LossOp op, object x, object t, object dout, object eps, object 
     cdef cnp.ndarray a = plain(x, least_ndim), b = None
     if a is not None:
         w = plain(widened(a, cnp.NPY_FLOAT64), least_ndim) if widen(op, a, t) else a
+        if op.kind == PROBABILITIES and not gives_loss and out is None and are_classes_of(t, w) and not widens(dout, w):
+            y = run_classes(op, WITH_CLASSES, w, t, dout)
+            if y is not None:
+                return y
         # What checks `out` may be Python, during which other threads run, and so do they while loops are long.
         work = cnp.PyArray_SIZE(a) if gives_array or op.kind != CLASSES else rows(a)
         b = targets_of(op, name, w, t, out is None and work < LONG)

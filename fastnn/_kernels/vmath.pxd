@@ -3,10 +3,12 @@
 No branch, no table, no call: every special value is a select.  Each function states its error in ULP (distance from
 the true value over the spacing of the result's floats) and is good for every argument, subnormal results included.
 
-The coefficients are Chebyshev fits computed at 40 digits and rounded once:
+The coefficients are Chebyshev fits computed at 40 digits and rounded once, those of tanh a rational function's with the
+least relative error:
 
     exp   (e^r - 1 - r) / r^2  on |r| <= ln(2) / 2
     log   (log((1 + s) / (1 - s)) - 2 s) / s^3  in s^2, on the s of sqrt(1/2) <= m <= sqrt(2)
+    tanh  (tanh(v) - v) / v^3  in v^2, on |v| <= 0.7
 
 ln(2) is split in two so that the product of its first part with an exponent is exact even without an FMA
 (W. J. Cody and W. Waite, "Software Manual for the Elementary Functions", 1980).
@@ -63,42 +65,32 @@ ctypedef fused real:
 # e^x = 2^n (1 + t) with n the integer nearest to x / ln 2.  Adding MAGIC leaves n in the low bits of the sum z, from
 # where a shift moves it to the exponent of a float.
 
-cdef inline float polynomial32(float x, float* z, float* r) noexcept nogil:
-    """p of t = r + r^2 p, r, and n + MAGIC in z."""
-    cdef float magic = 12582912.0, log2e = 1.44269504, ln2_hi = 0.693359375, ln2_lo = -2.12194440e-4
-    cdef float c2 = 0.5, c3 = 0.16666576, c4 = 0.041666556, c5 = 0.008363203, c6 = 0.0013926213
-    cdef float n
-    z[0] = fma32(x, log2e, magic)
-    n = z[0] - magic
-    r[0] = fma32(-n, ln2_lo, fma32(-n, ln2_hi, x))
-    return fma32(fma32(fma32(fma32(c6, r[0], c5), r[0], c4), r[0], c3), r[0], c2)
-
-
 cdef inline float reduced32(float x, float* z) noexcept nogil:
     """t, and n + MAGIC in z."""
-    cdef float r, p = polynomial32(x, z, &r)
+    cdef float magic = 12582912.0, log2e = 1.44269504, ln2_hi = 0.693359375, ln2_lo = -2.12194440e-4
+    cdef float c2 = 0.5, c3 = 0.16666576, c4 = 0.041666556, c5 = 0.008363203, c6 = 0.0013926213
+    cdef float n, r, p
+    z[0] = fma32(x, log2e, magic)
+    n = z[0] - magic
+    r = fma32(-n, ln2_lo, fma32(-n, ln2_hi, x))
+    p = fma32(fma32(fma32(fma32(c6, r, c5), r, c4), r, c3), r, c2)
     return fma32(r * r, p, r)
 
 
-cdef inline double polynomial64(double x, double* z, double* r) noexcept nogil:
-    """p of t = r + r^2 p, r, and n + MAGIC in z."""
+cdef inline double reduced64(double x, double* z) noexcept nogil:
+    """t, and n + MAGIC in z."""
     cdef double magic = 6755399441055744.0
     cdef double log2e = 1.4426950408889634, ln2_hi = 0.6931471803691238, ln2_lo = 1.9082149292705877e-10
     cdef double c2 = 0.5000000000000001, c3 = 0.16666666666666669, c4 = 0.04166666666662399
     cdef double c5 = 0.008333333333330051, c6 = 0.0013888888917281794, c7 = 0.00019841269863105968
     cdef double c8 = 2.480152119021773e-05, c9 = 2.7557268378684192e-06, c10 = 2.7620138719733994e-07
     cdef double c11 = 2.5100424157005067e-08
-    cdef double n, p
+    cdef double n, r, p
     z[0] = fma64(x, log2e, magic)
     n = z[0] - magic
-    r[0] = fma64(-n, ln2_lo, fma64(-n, ln2_hi, x))
-    p = fma64(fma64(fma64(fma64(c11, r[0], c10), r[0], c9), r[0], c8), r[0], c7)
-    return fma64(fma64(fma64(fma64(fma64(p, r[0], c6), r[0], c5), r[0], c4), r[0], c3), r[0], c2)
-
-
-cdef inline double reduced64(double x, double* z) noexcept nogil:
-    """t, and n + MAGIC in z."""
-    cdef double r, p = polynomial64(x, z, &r)
+    r = fma64(-n, ln2_lo, fma64(-n, ln2_hi, x))
+    p = fma64(fma64(fma64(fma64(c11, r, c10), r, c9), r, c8), r, c7)
+    p = fma64(fma64(fma64(fma64(fma64(p, r, c6), r, c5), r, c4), r, c3), r, c2)
     return fma64(r * r, p, r)
 
 
@@ -204,51 +196,62 @@ cdef inline double sigmoid64(double x) noexcept nogil:
     return larger if x >= zero else smaller
 
 
-# tanh |x| = -m / (2 + m) with m = e^(-2 |x|) - 1 = (2^n - 1) + 2^n t.  What the sums lose to rounding, and the division
-# where the machine can tell, is made up for at the end, where a rough 1 / (2 + m) is enough.
+# With u = v^2, tanh v = v + v u N(u) / D(u) for |v| < 0.7.  A larger argument leaves r = |x| - n ln(2) / 2, of which
+# that makes tanh r = P / D, and then e^(2 |x|) = 2^n (D + P) / (D - P), and
+#
+#     tanh |x| = 1 - 2 / (1 + e^(2 |x|)) = 1 + (P - D) / (2^(n - 1) (D + P) - (P - D) / 2)
+#
+# MAGIC is 1 less here, to leave n - 1 in the low bits.  |x| is cut as an integer, for which there is an instruction;
+# the first of the two terms keeps a NaN.  ln(2) / 2 in float32 ends in three bits of 0, so that its product with an n
+# below 8 is exact even without an FMA; for a larger n the second term is small.
 
 cdef inline float tanh32(float x) noexcept nogil:
     """At most 2 ULP."""
-    cdef float lowest = -40.0, one = 1.0, two = 2.0, zero = 0.0, half = 0.5, middle = 1.457
-    cdef float a, z, r, p, square, t, power, high, low, m, d, q, lost, lost_of_d, rest
-    a = float32(bits32(x) | <uint32_t> 0x80000000)
-    a = a + a
-    p = polynomial32(lowest if a < lowest else a, &z, &r)
-    square = r * r
-    t = fma32(square, p, r)
-    power = power_of_two32(z, 0)
-    high = power - one
-    low = power * t
-    m = high + low
-    lost = power * (square * p - (t - r)) + (low - (m - high))
-    d = two + m
-    lost_of_d = m - (d - two) + lost
-    q = m / d
-    rest = fma32(-q, d, m) if FUSED else zero
-    q = q + (rest + lost - q * lost_of_d) * (middle - half * d)
-    return float32((bits32(q) & <uint32_t> 0x7FFFFFFF) | (bits32(x) & <uint32_t> 0x80000000))
+    cdef float magic = 12582911.0, two_over_ln2 = 2.8853901, half_ln2 = 0.34657359
+    cdef float one = 1.0, half = 0.5, split = 0.7
+    cdef float n0 = -0.823915245, n1 = -0.00378274884, d0 = 2.47174937
+    cdef uint32_t highest = 0x41200000  # 10
+    cdef float a, z, v, u, w, D, P, first, numerator, denominator
+    cdef uint32_t cut
+    a = float32(bits32(x) & <uint32_t> 0x7FFFFFFF)
+    cut = bits32(a)
+    v = float32(cut if cut < highest else highest)
+    z = fma32(v, two_over_ln2, magic)
+    v = fma32(magic - z, half_ln2, v) if a >= split else v
+    u = v * v
+    D = u + d0
+    w = v * u * fma32(n1, u, n0)
+    P = fma32(v, D, w)
+    numerator = P - D if a >= split else w
+    denominator = fma32(P - D, -half, float32(bits32(D + P) + (bits32(z) << 23))) if a >= split else D
+    first = one if a >= split else a
+    return float32(bits32(first + numerator / denominator) | (bits32(x) & <uint32_t> 0x80000000))
 
 
 cdef inline double tanh64(double x) noexcept nogil:
     """At most 2 ULP."""
-    cdef double lowest = -80.0, one = 1.0, two = 2.0, zero = 0.0, half = 0.5, middle = 1.457
-    cdef double a, z, r, p, square, t, power, high, low, m, d, q, lost, lost_of_d, rest
-    a = float64(bits64(x) | <uint64_t> 0x8000000000000000)
-    a = a + a
-    p = polynomial64(lowest if a < lowest else a, &z, &r)
-    square = r * r
-    t = fma64(square, p, r)
-    power = power_of_two64(z, 0)
-    high = power - one
-    low = power * t
-    m = high + low
-    lost = power * (square * p - (t - r)) + (low - (m - high))
-    d = two + m
-    lost_of_d = m - (d - two) + lost
-    q = m / d
-    rest = fma64(-q, d, m) if FUSED else zero
-    q = q + (rest + lost - q * lost_of_d) * (middle - half * d)
-    return float64((bits64(q) & <uint64_t> 0x7FFFFFFFFFFFFFFF) | (bits64(x) & <uint64_t> 0x8000000000000000))
+    cdef double magic = 6755399441055743.0, two_over_ln2 = 2.8853900817779268
+    cdef double half_ln2 = 0.34657359027997264, half_ln2_hi = 0.3465735901845619, half_ln2_lo = 9.541074646352939e-11
+    cdef double one = 1.0, half = 0.5, split = 0.7
+    cdef double n0 = -1616.1902078319142, n1 = -99.360478808416581, n2 = -0.96442764842043436
+    cdef double d0 = 4848.5706234957480, d1 = 2237.5096858233253, d2 = 112.89048490217898
+    cdef uint64_t highest = 0x4034000000000000  # 20
+    cdef double a, z, v, r, u, w, D, P, first, numerator, denominator
+    cdef uint64_t cut
+    a = float64(bits64(x) & <uint64_t> 0x7FFFFFFFFFFFFFFF)
+    cut = bits64(a)
+    v = float64(cut if cut < highest else highest)
+    z = fma64(v, two_over_ln2, magic)
+    r = fma64(magic - z, half_ln2, v) if FUSED else v - (z - magic) * half_ln2_hi - (z - magic) * half_ln2_lo
+    v = r if a >= split else v
+    u = v * v
+    D = fma64(fma64(u + d2, u, d1), u, d0)
+    w = v * u * fma64(fma64(n2, u, n1), u, n0)
+    P = fma64(v, D, w)
+    numerator = P - D if a >= split else w
+    denominator = fma64(P - D, -half, float64(bits64(D + P) + (bits64(z) << 52))) if a >= split else D
+    first = one if a >= split else a
+    return float64(bits64(first + numerator / denominator) | (bits64(x) & <uint64_t> 0x8000000000000000))
 
 
 # log x = k ln 2 + log m with sqrt(1/2) <= m < sqrt(2); f = m - 1, s = f / (2 + f) and

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastnn._kernels.gates import Source
-from fastnn.dropin import states
-from fastnn.dropin.states import Args, Names, Unlike
+from fastnn.dropin.states import SCALARS, Args, Names, Unlike, differ_in_numbers, overlap, walk
 from fastnn.trials.base import Path
 
 
@@ -47,7 +46,7 @@ class Explainer:
         self.run, self.names, self.summed = run, names, summed
         self.by_shape = False
         self.outs = outs if isinstance(outs, tuple) else (outs,)
-        self.leaves = dict(states.walk(run.given, names))
+        self.leaves = dict(walk(run.given, names))
         self.places = {id(thing): path for path, thing in run.things}
         self.taken: dict[int, int] = {}  # outputs, by what is explained by them
 
@@ -55,7 +54,7 @@ class Explainer:
         """The source of something new; `path` is where it was put."""
         if isinstance(value, np.generic | float):
             return self._scalar(value, path)
-        if isinstance(value, states.SCALARS):
+        if isinstance(value, SCALARS):
             if type(value) is int and path in self.leaves and self.leaves[path] == value - 1:
                 return Source("made", (_next, Source("leaf", path)))
             self.by_shape |= not isinstance(value, bool | str | None)  # a number may tell how many there are
@@ -77,7 +76,7 @@ class Explainer:
         for i, out in enumerate(self.outs):
             if np.ndim(out) == 0 and not isinstance(out, np.ndarray):
                 same = out if type(out) is type(value) else type(value)(out)
-                if not states.differ_in_numbers(np.asarray(value), np.asarray(same), True, True):
+                if not differ_in_numbers(np.asarray(value), np.asarray(same), True, True):
                     source = Source("out", i)
                     return source if same is out else Source("made", (type(value), source))
         if path in self.leaves and isinstance(self.leaves[path], float | np.generic):
@@ -86,7 +85,7 @@ class Explainer:
         return Source("constant", value)
 
     def _array(self, value: Any) -> Source:
-        shared = [(path, thing) for path, thing in self.run.things if states.overlap(thing, value)]
+        shared = [(path, thing) for path, thing in self.run.things if overlap(thing, value)]
         for path, thing in shared:
             for view in (_flat, _view, _transposed):
                 if thing.ndim and _is_view(view(thing), value):
@@ -108,7 +107,7 @@ class Explainer:
             and out.dtype == value.dtype
             and out.shape == value.shape
             and self.taken.get(i, id(value)) == id(value)
-            and not states.differ_in_numbers(value, out, self.summed, not self.summed)
+            and not differ_in_numbers(value, out, self.summed, not self.summed)
         )
         if same:
             self.taken[i] = id(value)
@@ -121,11 +120,11 @@ class Explainer:
             return ""
         if x.dtype != y.dtype:
             wide = np.result_type(x, y)
-            same = wide.kind == "f" and not states.differ_in_numbers(x.astype(wide), y.astype(wide), True, False)
+            same = wide.kind == "f" and not differ_in_numbers(x.astype(wide), y.astype(wide), True, False)
             return f"gives {x.dtype} where {ours} gives {y.dtype}" if same else ""
-        if states.differ_in_numbers(x, y, self.summed, False):
+        if differ_in_numbers(x, y, self.summed, False):
             return ""
-        signs = states.differ_in_numbers(x, y, self.summed, True)
+        signs = differ_in_numbers(x, y, self.summed, True)
         return f"gives -0.0 where {ours} gives 0.0" if signs else f"leaves behind something else than {ours}"
 
     def effects(self) -> Iterator[tuple[Path, Source]]:
@@ -149,7 +148,7 @@ class Explainer:
             yield path, self(value, path)
         elif value is not before[path]:
             was = before[path]
-            if not (isinstance(value, states.SCALARS) and type(value) is type(was) and _equal(value, was)):
+            if not (isinstance(value, SCALARS) and type(value) is type(was) and _equal(value, was)):
                 yield path, self(value, path)
         elif isinstance(value, np.ndarray):
             if not _equal(value, self.leaves[path]):

@@ -14,10 +14,10 @@ import numpy as np
 
 from fastnn import trials
 from fastnn._kernels.gates import Gate, Kind
-from fastnn.dropin import reach, states
 from fastnn.dropin.reach import Reach
+from fastnn.dropin.reach import of as reach_of
 from fastnn.dropin.search import Search
-from fastnn.dropin.states import Args
+from fastnn.dropin.states import Args, Unlike, can_be_copied, copied, is_plain, walk
 from fastnn.trials.base import Path
 
 MOST_BYTES = 1 << 26  # of arguments that are copied to be tried
@@ -98,22 +98,22 @@ class Definition:
         if len(gate.plans) >= MOST_KINDS:
             return None
         subject = args[0] if args and self._is_mine(args[0]) else None
-        found = reach.of(gate.code, frame.f_globals, subject)
+        found = reach_of(gate.code, frame.f_globals, subject)
         self.has_parts |= found.has_parts
         if found.reason:
             self._close(gate, found.reason)
             return None
         names = None if subject is None else tuple(sorted({*(gate.names or ()), *found.names}))
         gate.look_at(names, gate.by_shape or found.by_shape)
-        leaves = [leaf for _, leaf in states.walk(args, names)]
-        others = {type(leaf).__name__ for leaf in leaves if not states.is_plain(leaf)}
+        leaves = [leaf for _, leaf in walk(args, names)]
+        others = {type(leaf).__name__ for leaf in leaves if not is_plain(leaf)}
         try:
             if others:
-                raise states.Unlike(f"is given a {min(others)}")
+                raise Unlike(f"is given a {min(others)}")
             if sum(leaf.nbytes for leaf in leaves if isinstance(leaf, np.ndarray)) > MOST_BYTES:
                 return None  # a smaller one of this kind may come
-            return Trial(states.copied(args, names), args, frame.f_globals, _drawn(), found, perf_counter())
-        except states.Unlike as error:
+            return Trial(copied(args, names), args, frame.f_globals, _drawn(), found, perf_counter())
+        except Unlike as error:
             self._leave(gate, args, str(error))
             return None
 
@@ -137,7 +137,7 @@ class Definition:
 
     def _leave(self, gate: Gate, args: Args, reason: str) -> None:
         """Let theirs serve this kind, whatever its numbers are."""
-        others = states.copied(args, gate.names, _other) if states.can_be_copied(args, gate.names) else args
+        others = copied(args, gate.names, _other) if can_be_copied(args, gate.names) else args
         self.kinds.append(Outcome("", reason, gate.learn(args, None, (), others, _types(args, gate))))
 
     def _function(self, code: CodeType, trial: Trial) -> Any:
@@ -167,7 +167,7 @@ def _other(path: Path, value: Any) -> Any:
 def _types(args: Args, gate: Gate) -> list[Any]:
     """What a kind knows by its address."""
     first = [type(args[0])] if args else []
-    return [*first, *(leaf if isinstance(leaf, type) else type(leaf) for _, leaf in states.walk(args, gate.names))]
+    return [*first, *(leaf if isinstance(leaf, type) else type(leaf) for _, leaf in walk(args, gate.names))]
 
 
 def _drawn() -> Any:

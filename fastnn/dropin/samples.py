@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.dropin import states
-from fastnn.dropin.states import Args, Names
+from fastnn.dropin.states import Args, Names, copied, walk
 from fastnn.trials.base import Path
 
 MANY = 64
@@ -23,12 +22,12 @@ class Samples:
     ----------
     args : tuple
     names : tuple of str or None
-        As in `states.walk`.
+        As in `walk`.
     """
 
     def __init__(self, args: Args, names: Names) -> None:
         self.args, self.names = args, names
-        self.leaves = dict(states.walk(args, names))
+        self.leaves = dict(walk(args, names))
         arrays = [path for path, leaf in self.leaves.items() if is_float_array(leaf)]
         of_self = names is not None
         self.one_hot = {path for path, leaf in self.leaves.items() if is_one_hot(leaf)}
@@ -100,7 +99,7 @@ class Samples:
             x = (np.abs(x) + value.dtype.type(0.001)) * value.dtype.type(1 if unit or above else alike) + 0  # no -0.0
             return np.full_like(x, x.flat[0]) if x.size and rng.random() < 0.5 else x
 
-        return states.copied(self.args, self.names, change)
+        return copied(self.args, self.names, change)
 
 
 def _numbers(

@@ -17,10 +17,9 @@ import numpy as np
 
 from fastnn._kernels.gates import Plan, Source, closed, within
 from fastnn._kernels.targets import class_indices
-from fastnn.dropin import states
 from fastnn.dropin.explain import Explainer, Run
 from fastnn.dropin.samples import Samples, is_float_array, is_one_hot, other_scalar
-from fastnn.dropin.states import Args, Names, Unlike
+from fastnn.dropin.states import Args, Names, Unlike, at, copied, differ, things, walk
 from fastnn.trials import Binding, Rule
 from fastnn.trials.base import Call, Path
 
@@ -61,7 +60,7 @@ class Search:
     ----------
     theirs : callable
     names : tuple of str or None
-        As in `states.walk`.
+        As in `walk`.
     before : tuple
         Copies of the arguments of a call, as they were before it.
     after : tuple
@@ -94,8 +93,8 @@ class Search:
         return None
 
     def _bindings(self, rule: Rule, run: Run) -> Iterator[Binding]:
-        given, after = (dict(states.walk(args, self.names)) for args in (run.given, run.args))
-        made = [leaf for _, leaf in states.walk((run.result,), None)]
+        given, after = (dict(walk(args, self.names)) for args in (run.given, run.args))
+        made = [leaf for _, leaf in walk((run.result,), None)]
         for i, binding in enumerate(rule.bindings(Call(given, after, made, self.constants))):
             if i == MOST:
                 return
@@ -106,7 +105,7 @@ class Search:
         if explained is None:
             return None
         plan, by_shape = explained
-        reason = self._unlike(rule, plan, states.copied(self.before, self.names), *self.after, not rule.summed)
+        reason = self._unlike(rule, plan, copied(self.before, self.names), *self.after, not rule.summed)
         if reason:
             self.reason = f"is not {rule.ours}: {reason}"
             return None
@@ -122,7 +121,7 @@ class Search:
             return None
         if same(SIZES[1], soft=True):
             for path in binding.paths:
-                if is_one_hot(states.at(self.before, path)):
+                if is_one_hot(at(self.before, path)):
                     conditions.append((_one_hot, path))
             if not conditions:
                 self.reason = f"is not {rule.ours} of all targets"
@@ -133,14 +132,14 @@ class Search:
                 return None
             if limit != np.inf:
                 known = {path for _, path in conditions}
-                arrays = [p for p in binding.paths if is_float_array(states.at(self.before, p)) and p not in known]
+                arrays = [p for p in binding.paths if is_float_array(at(self.before, p)) and p not in known]
                 conditions += [(partial(_within, limit), path) for path in arrays]
         if conditions:
             plan = Plan(plan.compute, plan.operands, plan.result, plan.effects, tuple(conditions))
         # Scalars that may be others: those that are operands, and floats that theirs does not look at.
         ways: list[tuple[tuple[Path, ...], bool]] = [(binding.paths, True), (binding.paths, False), ((), False)]
         paths, free = next(w for w in ways if not same(SIZES[1], operands=w[0], free=w[1]))
-        others = states.copied(self.before, self.names, partial(other_scalar, paths, free))
+        others = copied(self.before, self.names, partial(other_scalar, paths, free))
         return Found(plan, rule.ours, others, by_shape or rule.counts)
 
     # ------------------------------------------------------------ running both
@@ -148,10 +147,10 @@ class Search:
     def _run(self, given: Args) -> Run | str:
         """Theirs on a copy; how it failed, if it did."""
         try:
-            args = states.copied(given, self.names)
-            things = [*states.things(args, self.names)]
+            args = copied(given, self.names)
+            was = [*things(args, self.names)]
             with closed(), undisturbed() as warned:
-                return Run(given, things, self.theirs(*args), args, warned)
+                return Run(given, was, self.theirs(*args), args, warned)
         except Exception as error:
             return f"could not be tried: {type(error).__name__}: {error}"
 
@@ -163,7 +162,7 @@ class Search:
             ours = plan(*args)
         if ours is ...:
             return "fastnn's does not take it"
-        reason = states.differ((result, after), (ours, args), self.names, summed=rule.summed, signs=signs)
+        reason = differ((result, after), (ours, args), self.names, summed=rule.summed, signs=signs)
         return reason or (f"warns of {min(warned - warned_of)}" if warned and warned - warned_of else "")
 
     def _same(self, rule: Rule, plan: Plan, size: float, **how: Any) -> str:
@@ -203,9 +202,9 @@ class Search:
     def _explained(self, rule: Rule, binding: Binding, run: Run) -> tuple[Plan, bool] | None:
         """The plan by which a binding leaves behind what theirs has left; whether it does so for these shapes only."""
         try:
-            given = states.copied(run.given, self.names) if binding.whole else run.given
+            given = copied(run.given, self.names) if binding.whole else run.given
             with undisturbed():
-                outs = binding.compute(*[states.at(given, path) for path in binding.paths])
+                outs = binding.compute(*[at(given, path) for path in binding.paths])
         except Exception:
             return None
         if binding.whole:

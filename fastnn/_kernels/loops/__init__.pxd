@@ -10,4 +10,17 @@ overlap.  N rows of C (or M) columns; `real` is float32 or float64.
     side, so that the vectors run across rows; the column loops view k rows of M columns as one row of k M, far more
     of them where there are many rows: memory is read fastest in long pieces.
 (C) Inner loops are vectorised but for those marked "scalar", which `python -m bench.vectorised` holds.
+(D) A loop that waits for memory returns `moves`, which is void.
 """
+
+cdef extern from *:
+    """
+    /* With vectors of 64 bytes, each a whole line of the cache, Zen 4 takes 1.1 to 1.2 times as long to write what the
+       caches of one core do not hold, and as long as with half of that to write what they do. */
+    #if defined(__AVX512F__) && defined(__GNUC__) && !defined(__clang__)
+    #define FASTNN_MOVES __attribute__((target("prefer-vector-width=256"))) void
+    #else
+    #define FASTNN_MOVES void
+    #endif
+    """
+    ctypedef void moves "FASTNN_MOVES"

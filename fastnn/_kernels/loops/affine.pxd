@@ -1,5 +1,6 @@
 """The bias of an affine map, and its gradient: the sums of columns."""
 
+from fastnn._kernels.loops cimport moves
 from fastnn._kernels.loops.reductions cimport Sum, TILE, WIDE, add_to, sum_columns, value
 from fastnn._kernels.vmath cimport real
 
@@ -71,7 +72,7 @@ cdef inline void wide_bias_grad(
         first += WIDE
 
 
-cdef inline void add_bias(const real* x, const real* b, real* y, Py_ssize_t N, Py_ssize_t M) noexcept nogil:
+cdef inline moves add_bias(const real* x, const real* b, real* y, Py_ssize_t N, Py_ssize_t M) noexcept nogil:
     """IN x (N, M), b (M,), OUT y (N, M), in place allowed."""
     cdef real repeated[TILE]
     cdef Py_ssize_t n, j, width = M, rows = N, folded = TILE // M if M else 0

@@ -2,17 +2,18 @@
 
 from libc.stdint cimport uint8_t
 
+from fastnn._kernels.loops cimport moves
 from fastnn._kernels.vmath cimport real, sigmoid as sigmoid_of, tanh as tanh_of
 
 
-cdef inline void relu(const real* x, real* y, Py_ssize_t n) noexcept nogil:
+cdef inline moves relu(const real* x, real* y, Py_ssize_t n) noexcept nogil:
     """IN x (n,), OUT y (n,), in place allowed."""
     cdef Py_ssize_t i
     for i in range(n):
         y[i] = <real> 0 if x[i] <= 0 else x[i]
 
 
-cdef inline void relu_with_mask(const real* x, real* y, uint8_t* mask, Py_ssize_t n) noexcept nogil:
+cdef inline moves relu_with_mask(const real* x, real* y, uint8_t* mask, Py_ssize_t n) noexcept nogil:
     """IN x (n,), OUT y (n,), mask (n,), y in place allowed."""
     cdef Py_ssize_t i
     for i in range(n):
@@ -43,7 +44,7 @@ cdef inline void sigmoid(const real* x, real* y, Py_ssize_t n) noexcept nogil:
         y[i] = sigmoid_of(x[i])
 
 
-cdef inline void sigmoid_backward(const real* dout, const real* y, real* dx, Py_ssize_t n) noexcept nogil:
+cdef inline moves sigmoid_backward(const real* dout, const real* y, real* dx, Py_ssize_t n) noexcept nogil:
     """IN dout, y (n,), OUT dx (n,), in place allowed."""
     cdef Py_ssize_t i
     for i in range(n):
@@ -57,7 +58,7 @@ cdef inline void tanh(const real* x, real* y, Py_ssize_t n) noexcept nogil:
         y[i] = tanh_of(x[i])
 
 
-cdef inline void tanh_backward(const real* dout, const real* y, real* dx, Py_ssize_t n) noexcept nogil:
+cdef inline moves tanh_backward(const real* dout, const real* y, real* dx, Py_ssize_t n) noexcept nogil:
     """IN dout, y (n,), OUT dx (n,), in place allowed."""
     cdef Py_ssize_t i
     for i in range(n):

@@ -4,6 +4,7 @@ What is kept decays where gradients are 0, and must not end as a subnormal, whic
 much.  So it is 0 from where itself, or the share of it by which it decays, would be one.
 """
 
+from fastnn._kernels.loops cimport moves
 from fastnn._kernels.vmath cimport fabs, real, sqrt
 
 
@@ -21,7 +22,7 @@ cdef inline real kept(real moment, double share) noexcept nogil:
     return <real> 0 if fabs(moment) < <real> (smallest / share) else moment
 
 
-cdef inline void sgd(
+cdef inline moves sgd(
     const real* dp, const double* constants, real* p, real* a, real* b, Py_ssize_t n
 ) noexcept nogil:
     """constants: lr."""
