@@ -10,6 +10,7 @@ import numpy as np
 from fastnn import arguments, ops
 from fastnn.arguments import Array
 from fastnn.backends import active
+from fastnn.reference.steps import STEP_EPS
 
 __all__ = ["SGD", "AdaGrad", "Adam", "Momentum", "Nesterov", "RMSprop"]
 
@@ -191,6 +192,8 @@ class AdaGrad(Optimizer):
     ----------
     lr : float, optional
         Learning rate.
+    eps : float, optional
+        Keeps a step from a division by 0; of at least 0.
 
     Attributes
     ----------
@@ -202,11 +205,12 @@ class AdaGrad(Optimizer):
     fastnn.ops.adagrad
     """
 
-    op, kept = "adagrad", ("h",)
+    op, kept, numbers = "adagrad", ("h",), ("lr", "eps")
+    eps: float = STEP_EPS  # of one, too, that was pickled before there was another
     h: Any
 
-    def __init__(self, lr: float = 0.01) -> None:
-        super().__init__(lr=lr)
+    def __init__(self, lr: float = 0.01, eps: float = STEP_EPS) -> None:
+        super().__init__(lr=lr, eps=arguments.epsilon(eps))
 
 
 class RMSprop(Optimizer):
@@ -219,6 +223,8 @@ class RMSprop(Optimizer):
         Learning rate.
     decay_rate : float, optional
         What is kept of the mean at each step.
+    eps : float, optional
+        Keeps a step from a division by 0; of at least 0.
 
     Attributes
     ----------
@@ -230,12 +236,13 @@ class RMSprop(Optimizer):
     fastnn.ops.rmsprop
     """
 
-    op, kept, numbers = "rmsprop", ("h",), ("lr", "decay_rate")
+    op, kept, numbers = "rmsprop", ("h",), ("lr", "decay_rate", "eps")
     decay_rate: float
+    eps: float = STEP_EPS
     h: Any
 
-    def __init__(self, lr: float = 0.01, decay_rate: float = 0.99) -> None:
-        super().__init__(lr=lr, decay_rate=decay_rate)
+    def __init__(self, lr: float = 0.01, decay_rate: float = 0.99, eps: float = STEP_EPS) -> None:
+        super().__init__(lr=lr, decay_rate=decay_rate, eps=arguments.epsilon(eps))
 
 
 class Adam(Optimizer):
@@ -248,6 +255,8 @@ class Adam(Optimizer):
         Learning rate.
     beta1, beta2 : float, optional
         What is kept at each step of the means of the gradients and of their squares; from 0 to below 1.
+    eps : float, optional
+        Keeps a step from a division by 0; of at least 0.
 
     Attributes
     ----------
@@ -261,19 +270,21 @@ class Adam(Optimizer):
     fastnn.ops.adam
     """
 
-    op, kept, numbers = "adam", ("m", "v"), ("lr", "beta1", "beta2")
+    op, kept, numbers = "adam", ("m", "v"), ("lr", "beta1", "beta2", "eps")
     beta1: float
     beta2: float
+    eps: float = STEP_EPS
     m: Any
     v: Any
 
-    def __init__(self, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999) -> None:
+    def __init__(self, lr: float = 0.001, beta1: float = 0.9, beta2: float = 0.999, eps: float = STEP_EPS) -> None:
         beta1, beta2 = arguments.number("beta1", beta1, 0, 1), arguments.number("beta2", beta2, 0, 1)
-        super().__init__(lr=lr, beta1=beta1, beta2=beta2)
+        super().__init__(lr=lr, beta1=beta1, beta2=beta2, eps=arguments.epsilon(eps))
         self.iter = 0
 
     def constants(self, params: Any) -> tuple[Any, ...]:
-        return *super().constants(params), self.iter + 1
+        *numbers, eps = super().constants(params)
+        return *numbers, self.iter + 1, eps
 
     def update(self, params: Any, grads: Any) -> None:
         """Change every parameter in place: as `Optimizer.update`."""

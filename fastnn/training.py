@@ -15,12 +15,15 @@ from fastnn.arguments import Array
 from fastnn.networks import Sequential
 from fastnn.optimizers import SGD
 
-__all__ = ["Evaluation", "Trainer", "clip_grads", "mini_batches"]
+__all__ = ["Evaluation", "Trainer", "clip_grads", "mini_batches", "remove_duplicate"]
 
 # Seconds that a call with many steps is to take: after it there is time for progress, or for an interruption.
 TURN = 0.025
 # So few steps take no longer one by one.
 FEW = 10
+# A sum of squares of at least so much has lost nothing of weight to those too small for float32.
+LEAST_SUM = 1e-20
+SHORT_SUM = 4096
 # Those whose steps are ops.
 OPTIMIZERS = [getattr(optimizers, name) for name in optimizers.__all__]
 
@@ -74,9 +77,18 @@ def _samples(x: Array, t: Array) -> int:
     return len(x)
 
 
-def clip_grads(grads: list[Array], max_norm: float) -> float:
+def clip_grads(grads: list[Array], max_norm: float, eps: float = 0.0) -> float:
     """
     Scale gradients in place so that their common Euclidean norm is at most `max_norm`.
+
+    ``g' = g min(1, max_norm / (norm + eps))``
+
+    Parameters
+    ----------
+    grads : list of ndarray
+    max_norm : float
+    eps : float, optional
+        1e-6 in the second book.
 
     Returns
     -------
@@ -97,14 +109,94 @@ def clip_grads(grads: list[Array], max_norm: float) -> float:
     >>> grads
     [array([1.5, 0. ]), array([2.])]
     """
+    norm = _norm(grads)
+    scale_down(grads, norm, max_norm, eps)
+    return norm
+
+
+def scale_down(grads: list[Array], norm: float, max_norm: float, eps: float) -> None:
+    """What `clip_grads` does to gradients of this norm."""
+    if norm + eps > max_norm:
+        for g in grads:
+            g *= max_norm / (norm + eps)
+
+
+def sum_of_squares(grads: list[Array]) -> Any:
+    """In the dtype of the gradients, by BLAS, which adds one to another: a long sum is made of short ones."""
+    return sum([_squares(g.ravel("K")) for g in grads])
+
+
+def _squares(g: Array) -> Any:
+    rest = g.size % SHORT_SUM
+    rows, last = g[: g.size - rest].reshape(-1, SHORT_SUM), g[g.size - rest :]
+    return np.vecdot(rows, rows).sum() + np.dot(last, last) if len(rows) else np.dot(last, last)
+
+
+def _norm(grads: list[Array]) -> float:
+    with np.errstate(all="ignore"):
+        squares = float(sum_of_squares(grads)) if all(g.dtype in (np.float32, np.float64) for g in grads) else 0.0
+    if LEAST_SUM < squares < np.inf:
+        return float(np.sqrt(squares))
     largest = max((float(np.max(np.abs(g), initial=0)) for g in grads), default=0.0)
     # The squares of very large or small numbers would leave the range of their dtype.
     scale = largest if 0 < largest < np.inf else 1.0
-    norm = scale * float(np.sqrt(sum(float(np.linalg.norm(g / scale)) ** 2 for g in grads)))
-    if norm > max_norm:
-        for g in grads:
-            g *= max_norm / norm
-    return norm
+    return scale * float(np.sqrt(sum(float(np.linalg.norm(g / scale)) ** 2 for g in grads)))
+
+
+def remove_duplicate(params: list[Array], grads: list[Array]) -> tuple[list[Array], list[Array]]:
+    """
+    Each parameter once, with the sum of its gradients.
+
+    A parameter is another one's duplicate if it is the same object, or its transpose: a matrix with the same numbers.
+
+    Parameters
+    ----------
+    params, grads : list of ndarray
+
+    Returns
+    -------
+    params, grads : list of ndarray
+        New lists of the same arrays, without duplicates.  To the gradient of the first of those that are one, the
+        others' are added in place.
+
+    References
+    ----------
+    "Deep Learning from Scratch 2", section 6.4.4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastnn.training import remove_duplicate
+    >>> W = np.array([[1.0, 2.0, 3.0]])
+    >>> params, grads = remove_duplicate([W, W.T], [np.ones((1, 3)), np.ones((3, 1))])
+    >>> len(params), grads
+    (1, [array([[2., 2., 2.]])])
+    """
+    params, grads = params[:], grads[:]
+    i = 0
+    while i < len(params):
+        j = i + 1
+        while j < len(params):
+            if params[i] is params[j]:
+                grads[i] += grads[j]
+            elif are_transposed(params[i], params[j]):
+                grads[i] += grads[j].T
+            else:
+                j += 1
+                continue
+            del params[j], grads[j]
+        i += 1
+    return params, grads
+
+
+def are_transposed(a: Array, b: Array) -> bool:
+    """Whether two are matrices, and one has the numbers of the other's transpose: none if there is a NaN."""
+    if not (a.ndim == b.ndim == 2 and a.T.shape == b.shape):
+        return False
+    if a.ctypes.data == b.ctypes.data and a.T.strides == b.strides and a.dtype == b.dtype and a.size:
+        return not np.isnan(np.min(b))
+    # Most are told by their first rows.
+    return np.array_equal(a.T[:1], b[:1]) and np.array_equal(a.T, b)
 
 
 class Trainer:

@@ -505,9 +505,13 @@ def relu(x):
     import random
     return np.maximum(x, random.random() * 0)
 
-## gives -0.0 where relu gives 0.0
+## is not step_product: the result has 0 where fastnn's has -0
 def relu(x):
     return x * (x > 0) + 0.0 * x.sum()
+
+## gives -0.0 where relu_backward gives 0.0
+def relu(x, mask=np.array([[True, False, False], [False, True, False]])):
+    return x * ~mask
 
 ## gives float32 where relu gives float64
 def relu(x):

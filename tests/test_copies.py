@@ -115,4 +115,6 @@ def test_pickles_of_the_first_version_go_on(rng):
         optimizer.update(params, was["mlp"].gradient(x, t))
         assert not any(np.array_equal(p, q) for p, q in zip(params, was["mlp"].params, strict=True)), name
         made_now = type(optimizer)()
-        assert optimizer.constants(params) == (*made_now.constants(params)[:-1], optimizer.constants(params)[-1])
+        if "iter" in vars(optimizer):
+            made_now.iter = optimizer.iter
+        assert optimizer.constants(params) == made_now.constants(params)

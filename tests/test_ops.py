@@ -862,7 +862,9 @@ def test_parameters_that_change_while_labels_are_read(module):
 # ---------------------------------------------------------------- many steps of one
 
 # The constants of each step after its learning rate.
-CONSTANTS = {"momentum": (0.9,), "nesterov": (0.9, 2), "rmsprop": (0.9,), "adam": (0.9, 0.99, 7)}
+CONSTANTS = {
+    "momentum": (0.9,), "nesterov": (0.9, 2), "adagrad": (1e-3,), "rmsprop": (0.9, 1e-3), "adam": (0.9, 0.99, 7, 1e-3)
+}  # fmt: skip
 
 
 def one_by_one(module, x, t, order, batch_size, lr, params, kept, step, **options):
@@ -881,6 +883,21 @@ def one_by_one(module, x, t, order, batch_size, lr, params, kept, step, **option
             if step == "adam":
                 constants[2] += 1
     return losses
+
+
+@every_step
+def test_constants_that_have_a_default_may_be_left_out(module, rng, op):
+    x, params, kept = descent(rng, (4, 3), 6, np.float64, op.name)
+    t, taken = np.arange(6) % 3, [p for p in op.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    numbers = taken[len(op.out) + 2 :]
+    required = [0.5 if p.name != "iter" else 2 for p in numbers if p.default is p.empty]
+    defaults = [p.default for p in numbers if p.default is not p.empty]
+    a, b = (
+        module.mlp_descent(x, t, np.arange(6), 2, 0.1, *params, *kept, step=op.name, constants=(*constants,))
+        for constants in (required, required + defaults)
+    )
+    for mine, whole in zip(a, b, strict=True):
+        np.testing.assert_array_equal(mine, whole)
 
 
 def descent(rng, sizes, N, dtype, step):

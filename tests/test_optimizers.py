@@ -123,7 +123,7 @@ def test_what_is_kept_begins_at_places_of_its_own(rng, optimizer):
 @every_optimizer
 def test_an_optimizer_declares_what_it_is(optimizer):
     assert issubclass(optimizer, Optimizer) and hasattr(ops, optimizer.op)
-    taken = [*inspect.signature(getattr(ops, optimizer.op)).parameters]
+    taken = [name for name in inspect.signature(getattr(ops, optimizer.op)).parameters if name != "iter"]
     assert taken[: len(optimizer.kept) + 2] == ["p", *optimizer.kept, "dp"]
     constants = [*inspect.signature(optimizer).parameters]
     assert taken[len(optimizer.kept) + 2 :][: len(constants)] == constants
@@ -151,6 +151,7 @@ def test_defaults_are_the_books():
     assert (SGD().lr, Momentum().lr, Nesterov().lr, AdaGrad().lr, RMSprop().lr, Adam().lr) == (*(0.01,) * 5, 0.001)
     assert Momentum().momentum == Nesterov().momentum == 0.9 and RMSprop().decay_rate == 0.99
     assert (Adam().beta1, Adam().beta2, Adam().iter) == (0.9, 0.999, 0)
+    assert AdaGrad().eps == RMSprop().eps == Adam().eps == 1e-7
 
 
 @every_optimizer
@@ -301,6 +302,10 @@ def test_bad_constants_of_one():
     for make in (lambda v: Momentum(momentum=v), lambda v: Nesterov(momentum=v), lambda v: RMSprop(decay_rate=v)):
         with pytest.raises(ValueError, match="must be a finite number"):
             make(np.nan)
+    for make in (AdaGrad, RMSprop, Adam):
+        for bad in (-1e-8, np.nan, np.inf):
+            with pytest.raises(ValueError, match="eps must be a finite number of at least 0"):
+                make(eps=bad)
     for name in ("beta1", "beta2"):
         for bad in (1, -0.1, np.nan):
             with pytest.raises(ValueError, match=f"{name} must be .* at least 0 and below 1"):

@@ -77,6 +77,7 @@ ORDER = """
     __init__
     trials.base
     trials.FAMILY
+    trials.training
     trials
     dropin.states
     dropin.samples

@@ -40,6 +40,18 @@ def test_relu_backward(x, dout):
     assert_gradient(reference.relu_backward(dout, mask), central(lambda x: np.sum(dout * reference.relu(x)), x))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_product_with_a_step_is_numpys(dtype):
+    numbers = np.array([-2, -1e-40, -0.0, 0, 1e-40, 3, np.inf, -np.inf, np.nan], dtype)
+    a, x = (grid.copy() for grid in np.meshgrid(numbers, numbers))
+    with np.errstate(invalid="ignore"):
+        expected = a * (x > 0)
+    y = reference.step_product(a, x)
+    np.testing.assert_array_equal(y, expected, strict=True)
+    known = ~np.isnan(y)
+    np.testing.assert_array_equal(np.signbit(y)[known], np.signbit(expected)[known])
+
+
 def test_sigmoid_backward(x, dout):
     y = reference.sigmoid(x)
     assert_gradient(reference.sigmoid_backward(dout, y), central(lambda x: np.sum(dout * reference.sigmoid(x)), x))
@@ -247,6 +259,20 @@ def test_steps_are_their_formulas(rng, name, dtype):
         state = [result] if name == "sgd" else [*result]
         assert all(array.dtype == dtype for array in state)
         np.testing.assert_allclose(state[0], wide[i].astype(np.float64), rtol=0, atol=40 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize(("name", "constants"), [("adagrad", ()), ("rmsprop", (0.0,)), ("adam", (0.0, 0.0, 1))])
+def test_eps_is_what_is_added_to_the_root(name, constants):
+    """At first, and with nothing kept, a step is lr dp / (|dp| + eps)."""
+    p, dp = np.array([1.0, -1.0]), np.array([3.0, -0.5])
+    kept = [np.zeros(2)] * KEPT[name]
+    for eps in (0.0, 1e-8, 0.5):
+        changed = getattr(reference, name)(p, *kept, dp, 0.25, *constants, eps=eps)[0]
+        np.testing.assert_allclose(changed, p - 0.25 * dp / (np.abs(dp) + eps), rtol=1e-15)
+    np.testing.assert_array_equal(
+        getattr(reference, name)(p, *kept, dp, 0.25, *constants)[0],
+        getattr(reference, name)(p, *kept, dp, 0.25, *constants, eps=1e-7)[0],
+    )
 
 
 @pytest.mark.parametrize("dtype", ["?", "i1", "u1", "i4"])

@@ -26,7 +26,7 @@ from fastnn import (
     training,
 )
 from fastnn import backends as usable_backends
-from fastnn.training import OPTIMIZERS, Evaluation, clip_grads, mini_batches
+from fastnn.training import OPTIMIZERS, Evaluation, clip_grads, mini_batches, remove_duplicate
 
 
 @pytest.fixture
@@ -351,6 +351,45 @@ def test_clipping():
     assert_same(grads, [g / 2 for g in kept])
     assert clip_grads(grads, 0.0) == 5 and not grads[0].any()
     assert clip_grads([], 1.0) == 0
+
+
+def test_clipping_as_in_the_second_book(rng):
+    for shape in ((3, 4), (70, 90)):
+        grads = [rng.standard_normal(shape), np.asfortranarray(rng.standard_normal(shape)), rng.standard_normal(5)]
+        kept = [g.copy() for g in grads]
+        norm = np.sqrt(sum(np.sum(g**2) for g in grads))
+        assert clip_grads(grads, 0.25, 1e-6) == pytest.approx(norm, rel=1e-14)
+        for g, h in zip(grads, kept, strict=True):
+            np.testing.assert_allclose(g, h * (0.25 / (norm + 1e-6)), rtol=1e-14)
+    grads = [np.full(4, 0.125)]
+    assert clip_grads(grads, 0.25) == 0.25 and grads[0][0] == 0.125
+    assert clip_grads(grads, 0.25, 1e-6) == 0.25 and grads[0][0] < 0.125
+
+
+def test_clipping_of_many_numbers_is_as_exact_as_numpys_sum(rng):
+    g = rng.standard_normal(1 << 20).astype(np.float32)
+    assert clip_grads([g], np.inf) == pytest.approx(np.sqrt(np.sum(g.astype(np.float64) ** 2)), rel=1e-6)
+
+
+def test_duplicates():
+    W, U, b = np.arange(6.0).reshape(2, 3), np.ones((2, 2)), np.zeros(2)
+    params = [W, b, W.T, U, W, W.T.copy(), b.copy(), U.T.copy(), W + 1]
+    grads = [np.full(p.shape, 10.0**i) for i, p in enumerate(params)]
+    kept = [*grads]
+    p, g = remove_duplicate(params, grads)
+    assert len(params) == len(grads) == 9
+    assert [[x is y for y in params].index(True) for x in p] == [0, 1, 3, 6, 8]  # vectors have no transpose
+    assert all(x is kept[i] for x, i in zip(g, (0, 1, 3, 6, 8), strict=True))
+    assert [x.flat[0] for x in g] == [1 + 1e2 + 1e4 + 1e5, 1e1, 1e3 + 1e7, 1e6, 1e8]
+
+
+def test_what_is_no_number_is_no_duplicate_but_of_itself():
+    W = np.array([[1.0, np.nan]])
+    assert len(remove_duplicate([W, W.T], [np.ones((1, 2)), np.ones((2, 1))])[0]) == 2
+    assert len(remove_duplicate([W, W], [np.ones((1, 2)), np.ones((1, 2))])[0]) == 1
+    assert remove_duplicate([], []) == ([], [])
+    nothing = np.ones((0, 3))
+    assert len(remove_duplicate([nothing, nothing.T], [np.ones((0, 3)), np.ones((3, 0))])[0]) == 1
 
 
 @pytest.mark.parametrize("dtype, size", [(np.float32, 1e30), (np.float32, 1e-30), (np.float64, 1e200)])

@@ -92,8 +92,8 @@ cdef class Descent:
     cdef cnp.ndarray x, t, order, losses, sums, found
     cdef bint is_double, has_labels, soft, loss_by_rows, counts
     cdef double eps
-    cdef double[4] numbers
-    cdef double[4] constants
+    cdef double[5] numbers
+    cdef double[5] constants
 
     # The same for steps without the GIL.
     cdef Py_ssize_t depth, batch_size, left, in_pass, x_bytes, t_bytes

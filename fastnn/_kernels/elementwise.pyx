@@ -17,6 +17,7 @@ from fastnn import arguments
 compiled_for = COMPILED_FOR.decode()
 
 RELU = unary_op("relu", <Loop> loops.relu[float], <Loop> loops.relu[double], MOVES)
+STEP_PRODUCT = binary_op("step_product", <Loop> loops.step_product[float], <Loop> loops.step_product[double], MOVES)
 SIGMOID = unary_op("sigmoid", <Loop> loops.sigmoid[float], <Loop> loops.sigmoid[double], COMPUTES)
 SIGMOID_BACKWARD = binary_op(
     "sigmoid_backward", <Loop> loops.sigmoid_backward[float], <Loop> loops.sigmoid_backward[double], MOVES
@@ -27,6 +28,10 @@ TANH_BACKWARD = binary_op("tanh_backward", <Loop> loops.tanh_backward[float], <L
 
 def relu(x, *, out=None):
     return unary(RELU, x, out)
+
+
+def step_product(a, x, *, out=None):
+    return binary(STEP_PRODUCT, "a", a, "x", x, out)
 
 
 def sigmoid(x, *, out=None):

@@ -5,9 +5,11 @@ from libc.math cimport INFINITY
 from fastnn._kernels.arrays cimport COMPILED_FOR
 from fastnn._kernels.boundary cimport Loop, fall_back
 cimport fastnn._kernels.loops.steps as loops
+from fastnn._kernels.targets cimport epsilon
 from fastnn._kernels.updates cimport adam_rate, finite, update, update_op
 
 from fastnn import arguments
+from fastnn.reference.steps import STEP_EPS
 
 compiled_for = COMPILED_FOR.decode()
 
@@ -40,16 +42,16 @@ def nesterov(p, v, dp, lr, momentum, form=1, *, out=None):
     return fall_back("nesterov")(p, v, dp, lr, momentum, form, out=out) if updated is None else updated
 
 
-def adagrad(p, h, dp, lr, *, out=None):
-    cdef double[1] constants = [finite("lr", lr)]
+def adagrad(p, h, dp, lr, eps=STEP_EPS, *, out=None):
+    cdef double[2] constants = [finite("lr", lr), epsilon(eps)]
     updated = update(ADAGRAD, p, h, None, dp, constants, out)
-    return fall_back("adagrad")(p, h, dp, lr, out=out) if updated is None else updated
+    return fall_back("adagrad")(p, h, dp, lr, eps, out=out) if updated is None else updated
 
 
-def rmsprop(p, h, dp, lr, decay_rate, *, out=None):
-    cdef double[2] constants = [finite("lr", lr), finite("decay_rate", decay_rate)]
+def rmsprop(p, h, dp, lr, decay_rate, eps=STEP_EPS, *, out=None):
+    cdef double[3] constants = [finite("lr", lr), finite("decay_rate", decay_rate), epsilon(eps)]
     updated = update(RMSPROP, p, h, None, dp, constants, out)
-    return fall_back("rmsprop")(p, h, dp, lr, decay_rate, out=out) if updated is None else updated
+    return fall_back("rmsprop")(p, h, dp, lr, decay_rate, eps, out=out) if updated is None else updated
 
 
 cdef int adam_constants(object lr, object beta1, object beta2, object iter, double* constants) except -1:
@@ -63,8 +65,9 @@ cdef int adam_constants(object lr, object beta1, object beta2, object iter, doub
     return 0
 
 
-def adam(p, m, v, dp, lr, beta1, beta2, iter, *, out=None):
-    cdef double[3] constants = [0, 0, 0]
+def adam(p, m, v, dp, lr, beta1, beta2, iter, eps=STEP_EPS, *, out=None):
+    cdef double[5] constants = [0, 0, 0, 0, 0]
     adam_constants(lr, beta1, beta2, iter, constants)
+    constants[4] = epsilon(eps)
     updated = update(ADAM, p, m, v, dp, constants, out)
-    return fall_back("adam")(p, m, v, dp, lr, beta1, beta2, iter, out=out) if updated is None else updated
+    return fall_back("adam")(p, m, v, dp, lr, beta1, beta2, iter, eps, out=out) if updated is None else updated

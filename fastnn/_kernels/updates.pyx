@@ -103,6 +103,16 @@ cdef tuple brought_in_place(tuple names, tuple state, object dp, object out):
     return changed, wide, cnp.PyArray_FROM_OTF(g, cnp.PyArray_TYPE(g), cnp.NPY_ARRAY_CARRAY_RO)
 
 
+cdef cnp.ndarray copied(object array):
+    """A plain array's numbers in one of its own; None of None."""
+    cdef cnp.ndarray y
+    if array is None:
+        return None
+    y = fresh(array, cnp.PyArray_TYPE(<cnp.ndarray> array))
+    cnp.PyArray_CopyInto(y, array)
+    return y
+
+
 cdef int narrow(cnp.ndarray wide, cnp.ndarray y) except -1:
     """y, float32, = wide, float64.  NumPy's own copy would warn of an overflow."""
     cdef const double* x = <const double*> data(wide)
@@ -122,7 +132,9 @@ cdef object update(UpdateOp op, object p, object a, object b, object dp, const d
     cdef Py_ssize_t count = len(op.names)
     cdef list changed = None, wide = None
     cdef Update task
-    if not in_place(p, a, b, dp, out):
+    if out is None and in_place(p, a, b, dp, (p, a, b)[:count] if count > 1 else p):
+        p, a, b = copied(p), copied(a), copied(b)
+    elif not in_place(p, a, b, dp, out):
         brought = brought_in_place(op.names, (p, a, b)[:count], dp, (out,) if count == 1 else out)
         if brought is None:
             return None

@@ -42,12 +42,13 @@ class Run:
 class Explainer:
     """Where each thing that a call has left behind comes from."""
 
-    def __init__(self, run: Run, outs: Any, names: Names, summed: bool) -> None:
+    def __init__(self, run: Run, outs: Any, names: Names, summed: float) -> None:
         self.run, self.names, self.summed = run, names, summed
         self.by_shape = False
         self.outs = outs if isinstance(outs, tuple) else (outs,)
         self.leaves = dict(walk(run.given, names))
         self.places = {id(thing): path for path, thing in run.things}
+        self.taken: dict[int, int] = {}  # outputs, by what is explained by them
 
     def __call__(self, value: Any, path: Path | None = None) -> Source:
         """The source of something new; `path` is where it was put."""
@@ -92,7 +93,7 @@ class Explainer:
         if shared:
             raise Unlike
         for i, out in enumerate(self.outs):
-            if self._is(value, out):
+            if self._is(value, i, out):
                 return Source("out", i)
         for path, leaf in self.leaves.items():
             if type(leaf) is np.ndarray and leaf.dtype == value.dtype and np.array_equal(leaf, value, equal_nan=True):
@@ -101,13 +102,18 @@ class Explainer:
                 return Source("made", (_labels, Source("leaf", path)))
         raise Unlike
 
-    def _is(self, value: Any, out: Any) -> bool:
-        return (
+    def _is(self, value: Any, i: int, out: Any) -> bool:
+        """Whether an output is what this is, and nothing else is."""
+        same = (
             type(out) is type(value)
             and out.dtype == value.dtype
             and out.shape == value.shape
+            and self.taken.get(i, id(value)) == id(value)
             and not differ_in_numbers(value, out, self.summed, not self.summed)
         )
+        if same:
+            self.taken[i] = id(value)
+        return same
 
     def near(self, ours: str) -> str:
         """What an op's first output would be the result but for; empty if it is another thing."""
@@ -149,7 +155,7 @@ class Explainer:
         elif isinstance(value, np.ndarray):
             if not _equal(value, self.leaves[path]):
                 for i, out in enumerate(self.outs):
-                    if self._is(value, np.asarray(out)):  # of arrays without dimensions ops make scalars
+                    if self._is(value, i, np.asarray(out)):  # of arrays without dimensions ops make scalars
                         yield path, Source("out", i, True)
                         return
                 raise Unlike

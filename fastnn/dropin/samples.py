@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ class Samples:
         self.leaves = dict(walk(args, names))
         arrays = [path for path, leaf in self.leaves.items() if is_float_array(leaf)]
         of_self = names is not None
+        self.one_hot = {path for path, leaf in self.leaves.items() if is_one_hot(leaf)}
         self.first = next((path for path in arrays if path[0] == of_self), None)
         largest = max([self.leaves[path].size for path in arrays], default=MANY)
         # Few numbers at a time show little.
@@ -46,6 +48,7 @@ class Samples:
         alike: float | None = None,
         operands: tuple[Path, ...] = (),
         free: bool = False,
+        positive: Collection[Path] | None = None,
     ) -> Args:
         """
         Them with other numbers.
@@ -53,6 +56,7 @@ class Samples:
         Parameters
         ----------
         seed : int
+            With 0 no two of a few numbers are alike, so that it shows where each comes from.
         size : float
             The largest.
         domain : str
@@ -67,6 +71,8 @@ class Samples:
             Change the scalars there, too.
         free : bool, optional
             Change all floats, too.
+        positive : collection of path, optional
+            Where no number is negative; if it is not given, in attributes.
         """
         rng = np.random.default_rng(seed)
 
@@ -81,39 +87,40 @@ class Samples:
                 return rng.permutation(value.reshape(-1)).reshape(value.shape) if value.ndim == 1 else _rows(rng, value)
             if value.dtype.kind != "f":
                 return value
-            if is_one_hot(value) and not soft:
+            if path in self.one_hot and not soft:
                 return _rows(rng, value)
-            positive = self.names is not None and path[0] == 0
+            above = domain == "positive" or (self.names is not None and path[0] == 0)
+            if positive is not None:
+                above = path in positive
             unit = domain == "unit" or (domain == "kept" and path != self.first)
-            x = _numbers(rng, value, size, unit, positive, zeros, special)
+            x = _numbers(rng, value, size, unit, above, zeros, special, seed > 0 or value.size > 2)
             if alike is None:
                 return x
-            x = (np.abs(x) + value.dtype.type(0.001)) * value.dtype.type(
-                1 if unit or positive else alike
-            ) + 0  # no -0.0
+            x = (np.abs(x) + value.dtype.type(0.001)) * value.dtype.type(1 if unit or above else alike) + 0  # no -0.0
             return np.full_like(x, x.flat[0]) if x.size and rng.random() < 0.5 else x
 
         return copied(self.args, self.names, change)
 
 
 def _numbers(
-    rng: np.random.Generator, like: Any, size: float, unit: bool, positive: bool, zeros: bool, special: bool
+    rng: np.random.Generator, like: Any, size: float, unit: bool, positive: bool, zeros: bool, special: bool, all: bool
 ) -> Any:
-    """Numbers up to a size, small and large ones, with 0 among them and the smallest there are."""
+    """Numbers up to a size, small and large ones; 0 and the smallest there are among them, too, if it is to be all."""
     if like.size > PERIOD:
-        some = _numbers(rng, np.empty(PERIOD, like.dtype), size, unit, positive, zeros, special)
+        some = _numbers(rng, np.empty(PERIOD, like.dtype), size, unit, positive, zeros, special, all)
         return np.resize(some, like.shape)
     shape, info = like.shape, np.finfo(like.dtype)
     size = min(size, float(info.max) / 4)
     if unit:
         x = rng.random(shape) ** rng.choice([1, 8], shape)
-        _put(rng, x, [0.0, 1.0])
+        _put(rng, x, [0.0, 1.0] if all else [])
     else:
         small = min(size, 1.0) * 10.0 ** rng.uniform(-6, 0, shape)
         x = np.where(rng.random(shape) < 0.5, small, rng.uniform(0, size, shape))
         if not positive:
             x *= rng.choice([-1.0, 1.0], shape)
-        _put(rng, x, [0.0, float(info.smallest_subnormal), float(info.tiny), size, *([] if positive else [-size])])
+        places = [0.0, float(info.smallest_subnormal), float(info.tiny), size, *([] if positive else [-size])]
+        _put(rng, x, places if all else [])
     if zeros:
         _put(rng, x, [-0.0])
     if special:

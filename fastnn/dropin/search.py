@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from fastnn._kernels.gates import Plan, closed, within
+from fastnn._kernels.gates import Plan, Source, closed, within
 from fastnn._kernels.targets import class_indices
 from fastnn.dropin.explain import Explainer, Run
 from fastnn.dropin.samples import Samples, is_float_array, is_one_hot, other_scalar
 from fastnn.dropin.states import Args, Names, Unlike, at, copied, differ, things, walk
 from fastnn.trials import Binding, Rule
-from fastnn.trials.base import Path
+from fastnn.trials.base import Call, Path
 
 Theirs = Callable[..., Any]
 # Up to which size numbers are tried, one after the other; what bends does so between two of them.
@@ -85,15 +85,16 @@ class Search:
             if isinstance(run, str):
                 self.reason = run
                 continue
-            for binding in self._bindings(rule, run.given):
+            for binding in self._bindings(rule, run):
                 found = self._of(rule, binding, run)
                 if found:
                     return found
         return None
 
-    def _bindings(self, rule: Rule, given: Args) -> Iterator[Binding]:
-        leaves = dict(walk(given, self.names))
-        for i, binding in enumerate(rule.bindings(leaves, self.constants)):
+    def _bindings(self, rule: Rule, run: Run) -> Iterator[Binding]:
+        given, after = (dict(walk(args, self.names)) for args in (run.given, run.args))
+        made = [leaf for _, leaf in walk((run.result,), None)]
+        for i, binding in enumerate(rule.bindings(Call(given, after, made, self.constants))):
             if i == MOST:
                 return
             yield binding
@@ -108,13 +109,16 @@ class Search:
             self.reason = f"is not {rule.ours}: {reason}"
             return None
         conditions: list[tuple[Callable[[Any], Any], Path]] = []
-        reason = self._same(rule, plan, SIZES[1])
+        same = partial(self._same, rule, plan, positive=binding.positive)
+        reason = same(SIZES[1])
         for sign in (1.0, -1.0, 0.0):
-            reason = reason or self._same(rule, plan, SIZES[0], alike=sign)
+            reason = reason or same(SIZES[0], alike=sign)
+        for size in rule.sizes:
+            reason = reason or same(size)
         if reason:
             self.reason = f"is not {rule.ours}: {reason}"
             return None
-        if self._same(rule, plan, SIZES[1], soft=True):
+        if same(SIZES[1], soft=True):
             for path in binding.paths:
                 if is_one_hot(at(self.before, path)):
                     conditions.append((_one_hot, path))
@@ -122,8 +126,8 @@ class Search:
                 self.reason = f"is not {rule.ours} of all targets"
                 return None
         if rule.bends or rule.domain == "unit":
-            limit = self._limit(rule, plan)
-            if limit is None:
+            limit = self._limit(rule, same)
+            if limit is None or (binding.whole and limit != np.inf):
                 return None
             if limit != np.inf:
                 known = {path for _, path in conditions}
@@ -133,7 +137,7 @@ class Search:
             plan = Plan(plan.compute, plan.operands, plan.result, plan.effects, tuple(conditions))
         # Scalars that may be others: those that are operands, and floats that theirs does not look at.
         ways: list[tuple[tuple[Path, ...], bool]] = [(binding.paths, True), (binding.paths, False), ((), False)]
-        paths, free = next(w for w in ways if not self._same(rule, plan, SIZES[1], operands=w[0], free=w[1]))
+        paths, free = next(w for w in ways if not same(SIZES[1], operands=w[0], free=w[1]))
         others = copied(self.before, self.names, partial(other_scalar, paths, free))
         return Found(plan, rule.ours, others, by_shape or rule.counts)
 
@@ -174,33 +178,39 @@ class Search:
                 return reason
         return ""
 
-    def _limit(self, rule: Rule, plan: Plan) -> float | None:
+    def _limit(self, rule: Rule, same: Callable[..., str]) -> float | None:
         """Up to which size of the numbers both agree; infinity if everywhere."""
-        reason = self._same(rule, plan, SIZES[0]) or self._same(rule, plan, SIZES[0], zeros=True)
+        reason = same(SIZES[0]) or same(SIZES[0], zeros=True)
         if reason:
             self.reason = f"is not {rule.ours}: {reason}"
             return None
         limit = SIZES[1]
         if rule.domain != "unit":
             for size in SIZES[2:]:
-                reason = self._same(rule, plan, size)
+                reason = same(size)
                 if reason:
                     return limit
                 limit = size
-            if self._same(rule, plan, 1e300):
+            if same(1e300):
                 return limit
         limit = float(np.finfo(np.float64).max)
-        return limit if self._same(rule, plan, 1e300, special=True) else np.inf
+        return limit if same(1e300, special=True) else np.inf
 
     # ------------------------------------------------------------ what is left behind
 
     def _explained(self, rule: Rule, binding: Binding, run: Run) -> tuple[Plan, bool] | None:
         """The plan by which a binding leaves behind what theirs has left; whether it does so for these shapes only."""
         try:
+            given = copied(run.given, self.names) if binding.whole else run.given
             with undisturbed():
-                outs = binding.compute(*[at(run.given, path) for path in binding.paths])
+                outs = binding.compute(*[at(given, path) for path in binding.paths])
         except Exception:
             return None
+        if binding.whole:
+            sources = [Source("out", i) for i in range(len(outs))] if isinstance(outs, tuple) else []
+            return Plan(
+                binding.compute, binding.paths, Source("tuple", sources) if sources else Source("out", 0)
+            ), False
         explain = Explainer(run, outs, self.names, rule.summed)
         try:
             result, effects = explain(run.result), tuple(explain.effects())

@@ -24,6 +24,7 @@ OPS = (
         out={0: ["dout"]},
         refused=(*ANY, other_shapes, _no_mask),
     ),
+    elementwise(name="step_product", example=each(numbers, numbers), out={0: ["a", "x"]}),
     elementwise(
         name="sigmoid",
         example=each(numbers),

@@ -126,7 +126,7 @@ def _bad_descents(op: Op, args: Args) -> Iterator[Refused]:
         wrong = replaced(whole, 9, kept[0].astype(int))
         yield Refused(wrong, options, TypeError, r"^params\[4\] must be of the dtype .* of params\[0\], not of")
         yield Refused(replaced(whole, 9, kept[0][1:]), options, ValueError, r"^params\[4\] has shape .* be the same")
-        for bad in ((), (0.9,) * 4, [*constants], None, 0.9, "no"):
+        for bad in ((), (0.9,) * 5, [*constants], None, 0.9, "no"):
             match = f"^constants must be a tuple .* for {step}, not"
             yield Refused(whole, {"step": step, "constants": bad}, TypeError, match)
         yield Refused(whole, {"step": step, "constants": (np.nan, *constants[1:])}, ValueError, "must be a finite")

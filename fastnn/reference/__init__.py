@@ -24,6 +24,7 @@ from fastnn.reference.elementwise import relu_backward as relu_backward
 from fastnn.reference.elementwise import relu_with_mask as relu_with_mask
 from fastnn.reference.elementwise import sigmoid as sigmoid
 from fastnn.reference.elementwise import sigmoid_backward as sigmoid_backward
+from fastnn.reference.elementwise import step_product as step_product
 from fastnn.reference.elementwise import tanh as tanh
 from fastnn.reference.elementwise import tanh_backward as tanh_backward
 from fastnn.reference.losses import cross_entropy_error as cross_entropy_error

@@ -145,6 +145,55 @@ def relu_backward(dout: np.typing.ArrayLike, mask: np.typing.ArrayLike, *, out: 
     return result(np.where(mask, 0, dout), out, dout, mask)
 
 
+def step_product(a: np.typing.ArrayLike, x: np.typing.ArrayLike, *, out: Array | None = None) -> Array:
+    """
+    Product with a step, element by element: ReLU and its gradient as they are often written.
+
+    ``y = a (x > 0)``, where ``x > 0`` is 1 or 0.
+
+    Parameters
+    ----------
+    a : array_like of real numbers
+        `x` itself for ReLU; for its gradient that of the loss with respect to ReLU's output.
+    x : array_like of real numbers, shape of `a`
+    out : ndarray, optional
+        Receives the result and is returned; of its shape and dtype, C-contiguous, writeable; may be `a` or `x` itself.
+
+    Returns
+    -------
+    y : ndarray, shape of `a`, promoted dtype of both, booleans as integers
+        Where `x` is not above 0: -0.0 if `a` is negative, NaN if it is NaN or infinite.
+
+    Raises
+    ------
+    TypeError
+        An argument is not of real numbers; `out` is no array or has another dtype.
+    ValueError
+        The shapes differ; `out` cannot take the result, or overlaps an argument in part.
+
+    See Also
+    --------
+    relu, relu_backward
+
+    References
+    ----------
+    CS231n, "Convolutional Neural Networks for Visual Recognition", Stanford.
+
+    Examples
+    --------
+    >>> from fastnn import ops
+    >>> ops.step_product([-1.5, 0.0, 2.0], [-1.5, 0.0, 2.0])
+    array([-0.,  0.,  2.])
+    >>> ops.step_product([0.1, 0.2, 0.3], [-1.5, 0.0, 2.0])
+    array([0. , 0. , 0.3])
+    """
+    a, x = arguments.numeric("a", a), arguments.numeric("x", x)
+    arguments.same_shape("a", a, "x", x)
+    with np.errstate(all="ignore"):
+        y = as_numbers(a).astype(np.result_type(as_numbers(a), as_numbers(x))) * (x > 0)
+    return result(y, out, a, x)
+
+
 def sigmoid(x: np.typing.ArrayLike, *, out: Array | None = None) -> Array:
     """
     Logistic function, element by element.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from inspect import signature
+from inspect import Parameter, signature
 from operator import index
 from typing import Any, NamedTuple, Self
 
@@ -53,7 +53,7 @@ _STEPS: dict[str, Callable[..., Any]] = {
 }
 
 # What each takes: p and what it keeps, dp, lr and other numbers; without out.
-_TAKEN = {name: [*signature(step).parameters][:-1] for name, step in _STEPS.items()}
+_TAKEN = {name: [*signature(step).parameters.values()][:-1] for name, step in _STEPS.items()}
 
 # What `mlp_gradient` and `mlp_descent` know, on every backend.
 ACTIVATIONS = (*_ACTIVATIONS,)
@@ -206,11 +206,14 @@ class Descent(NamedTuple):
     ) -> Self:  # fmt: skip
         """Of arrays, a step, which is any backend's, and the name of a loss that is known."""
         name = step.__name__
-        names = _TAKEN[name]
+        names = [taken.name for taken in _TAKEN[name]]
         kept = names.index("dp") - 1
-        if not isinstance(constants, tuple) or len(constants) != len(names) - kept - 3:
+        defaults = [taken.default for taken in _TAKEN[name][kept + 3 :]]
+        left_out = len(defaults) - len(constants) if isinstance(constants, tuple) else -1
+        if not 0 <= left_out <= len(defaults) - defaults.count(Parameter.empty):
             wanted = f"({', '.join(names[kept + 3 :])})"
             raise TypeError(f"constants must be a tuple {wanted} for {name}, not {constants!r}")
+        constants = *constants, *defaults[len(constants) :]
         nothing = np.empty(0, np.float64)
         step(*[nothing] * (2 + kept), lr, *constants)  # it refuses what is no number for it
         numbers = dict(zip(names[kept + 2 :], (lr, *constants), strict=True))
@@ -285,7 +288,8 @@ def mlp_descent(
         v for `momentum`, all m and then all v for `adam`.
     step : {"sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam"}, optional
     constants : tuple, optional
-        What the step takes after `lr`, all of it; for `adam` the number of the first step is the last.
+        What the step takes after `lr`; what has a default there may be left out.  `iter` of `adam` is the number of the
+        first step.
     activation : {"relu", "sigmoid", "tanh"}, optional
     loss : {"softmax", "sigmoid", "identity"}, optional
     eps : float, optional

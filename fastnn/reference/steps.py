@@ -11,7 +11,7 @@ from fastnn import arguments
 from fastnn.arguments import Array
 from fastnn.reference.numbers import result, together
 
-# Keeps a step from a division by 0; no parameter in the books.
+# Keeps a step from a division by 0, as the books have it.
 STEP_EPS = 1e-7
 
 
@@ -202,13 +202,14 @@ def adagrad(
     h: np.typing.ArrayLike,
     dp: np.typing.ArrayLike,
     lr: float,
+    eps: float = STEP_EPS,
     *,
     out: tuple[Array | None, Array | None] | None = None,
 ) -> tuple[Array, Array]:
     """
     Step of AdaGrad.
 
-    ``h' = h + dp^2``, ``p' = p - lr dp / (sqrt(h') + 1e-7)``
+    ``h' = h + dp^2``, ``p' = p - lr dp / (sqrt(h') + eps)``
 
     Parameters
     ----------
@@ -220,6 +221,8 @@ def adagrad(
         Its gradient.
     lr : float
         Learning rate.
+    eps : float, optional
+        Of at least 0: keeps the step from a division by 0.
     out : tuple of ndarray or None, optional
         Receive the results; each of their shape and dtype, C-contiguous, writeable: ``(p, h)`` for a step in place.
 
@@ -231,11 +234,11 @@ def adagrad(
     Raises
     ------
     TypeError
-        `p` is not of floats, `h` not of its dtype, `dp` not of real numbers, `lr` no number; `out` is not a tuple of
+        `p` is not of floats, `h` not of its dtype, `dp` not of real numbers, a number none; `out` is not a tuple of
         two; an array in it has another dtype.
     ValueError
-        The shapes differ; `lr` is not finite; an array of `out` cannot take its result, or overlaps anything but its
-        own old place.
+        The shapes differ; a number is out of its range; an array of `out` cannot take its result, or overlaps anything
+        but its own old place.
 
     References
     ----------
@@ -250,11 +253,11 @@ def adagrad(
     >>> h
     array([16., 25.])
     """
-    lr = arguments.number("lr", lr)
+    lr, eps = arguments.number("lr", lr), arguments.epsilon(eps)
 
     def step(p: Array, h: Array, dp: Array) -> tuple[Array, ...]:
         h = (h + dp * dp).astype(p.dtype)
-        return p - _over_root(lr * dp, h), h
+        return p - _over_root(lr * dp, h, eps), h
 
     return _stepped(step, {"p": p, "h": h}, dp, out)
 
@@ -265,13 +268,14 @@ def rmsprop(
     dp: np.typing.ArrayLike,
     lr: float,
     decay_rate: float,
+    eps: float = STEP_EPS,
     *,
     out: tuple[Array | None, Array | None] | None = None,
 ) -> tuple[Array, Array]:
     """
     Step of RMSprop.
 
-    ``h' = decay_rate h + (1 - decay_rate) dp^2``, ``p' = p - lr dp / (sqrt(h') + 1e-7)``
+    ``h' = decay_rate h + (1 - decay_rate) dp^2``, ``p' = p - lr dp / (sqrt(h') + eps)``
 
     Parameters
     ----------
@@ -283,6 +287,8 @@ def rmsprop(
         Its gradient.
     lr, decay_rate : float
         Learning rate; what is kept of the mean.
+    eps : float, optional
+        Of at least 0: keeps the step from a division by 0.
     out : tuple of ndarray or None, optional
         Receive the results; each of their shape and dtype, C-contiguous, writeable: ``(p, h)`` for a step in place.
 
@@ -298,8 +304,8 @@ def rmsprop(
         `p` is not of floats, `h` not of its dtype, `dp` not of real numbers, a number none; `out` is not a tuple of
         two; an array in it has another dtype.
     ValueError
-        The shapes differ; a number is not finite; an array of `out` cannot take its result, or overlaps anything but
-        its own old place.
+        The shapes differ; a number is out of its range; an array of `out` cannot take its result, or overlaps anything
+        but its own old place.
 
     References
     ----------
@@ -315,10 +321,11 @@ def rmsprop(
     array([ 4., 16.])
     """
     lr, decay_rate = arguments.number("lr", lr), arguments.number("decay_rate", decay_rate)
+    eps = arguments.epsilon(eps)
 
     def step(p: Array, h: Array, dp: Array) -> tuple[Array, ...]:
         h = _kept(decay_rate * h + (1 - decay_rate) * dp * dp, p.dtype)
-        return p - _over_root(lr * dp, h), h
+        return p - _over_root(lr * dp, h, eps), h
 
     return _stepped(step, {"p": p, "h": h}, dp, out)
 
@@ -332,6 +339,7 @@ def adam(
     beta1: float,
     beta2: float,
     iter: int,
+    eps: float = STEP_EPS,
     *,
     out: tuple[Array | None, Array | None, Array | None] | None = None,
 ) -> tuple[Array, Array, Array]:
@@ -339,7 +347,7 @@ def adam(
     Step of Adam.
 
     ``m' = m + (1 - beta1) (dp - m)``, ``v' = v + (1 - beta2) (dp^2 - v)``,
-    ``p' = p - lr sqrt(1 - beta2^iter) / (1 - beta1^iter) m' / (sqrt(v') + 1e-7)``
+    ``p' = p - lr sqrt(1 - beta2^iter) / (1 - beta1^iter) m' / (sqrt(v') + eps)``
 
     Parameters
     ----------
@@ -353,6 +361,8 @@ def adam(
         Learning rate; what is kept of the means, from 0 to below 1.
     iter : int
         The number of this step, from 1.
+    eps : float, optional
+        Of at least 0: keeps the step from a division by 0.
     out : tuple of ndarray or None, optional
         Receive the results; each of their shape and dtype, C-contiguous, writeable: ``(p, m, v)`` for a step in place.
 
@@ -388,11 +398,12 @@ def adam(
     array([4., 4.])
     """
     rate, beta1, beta2 = arguments.adam_rate(lr, beta1, beta2, iter)
+    eps = arguments.epsilon(eps)
 
     def step(p: Array, m: Array, v: Array, dp: Array) -> tuple[Array, ...]:
         m = _kept(m + (1 - beta1) * (dp - m), p.dtype, 1 - beta1)
         v = _kept(v + (1 - beta2) * (dp * dp - v), p.dtype, 1 - beta2)
-        return p - _over_root(rate * m, v), m, v
+        return p - _over_root(rate * m, v, eps), m, v
 
     return _stepped(step, {"p": p, "m": m, "v": v}, dp, out)
 
@@ -404,8 +415,8 @@ def _kept(moments: Array, dtype: np.dtype[Any], share: float = 1) -> Array:
     return np.where(np.abs(moments) < smallest, moments.dtype.type(0), moments)
 
 
-def _over_root(x: Array, squares: Array) -> Array:
-    return x / (np.sqrt(squares) + STEP_EPS)
+def _over_root(x: Array, squares: Array, eps: float) -> Array:
+    return x / (np.sqrt(squares) + eps)
 
 
 def _stepped(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from fastnn.trials import affine, elementwise, losses, steps
+from fastnn.trials import affine, elementwise, losses, steps, training
 from fastnn.trials.base import Binding, Rule
 
 __all__ = ["Binding", "Rule", "of"]
@@ -16,7 +16,7 @@ __all__ = ["Binding", "Rule", "of"]
 
 @cache
 def _all() -> tuple[Rule, ...]:
-    return tuple([rule for family in (elementwise, affine, losses, steps) for rule in family.rules()])
+    return tuple([rule for family in (elementwise, affine, losses, steps, training) for rule in family.rules()])
 
 
 def of(of_class: str, name: str) -> list[Rule]:

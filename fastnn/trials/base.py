@@ -21,6 +21,43 @@ class Constant:
 
 
 @dataclass(frozen=True)
+class Call:
+    """
+    A call of theirs.
+
+    Attributes
+    ----------
+    given, after : dict
+        What its arguments hold before and after it, by path.
+    made : list
+        What its result holds.
+    constants : list of float
+        Those of its code.
+    """
+
+    given: Leaves
+    after: Leaves
+    made: list[Any]
+    constants: list[float]
+
+    def has_changed(self, path: Path) -> bool:
+        return path not in self.after or not np.array_equal(self.given[path], self.after[path])
+
+    def left(self, shape: tuple[int, ...]) -> Iterator[Any]:
+        """The arrays of floats of a shape that it has made or changed."""
+        for path, leaf in self.after.items():
+            if floats(leaf) and leaf.shape == shape and (path not in self.given or self.has_changed(path)):
+                yield leaf
+        yield from [leaf for leaf in self.made if floats(leaf) and leaf.shape == shape]
+
+    def value(self, each: Any) -> Any:
+        """Of an operand: a path, a `Constant`, or what knows a path and how much more it is."""
+        if isinstance(each, Constant):
+            return each.value
+        return self.given[each] if isinstance(each, tuple) else self.given[each.path] + each.more
+
+
+@dataclass(frozen=True)
 class Binding:
     """
     A rule with its operands found.
@@ -34,12 +71,18 @@ class Binding:
         The same, but the outputs are written into operands.
     targets : tuple of int
         Into which, for each output.
+    whole : bool, optional
+        Whether `compute` itself changes what theirs changes, and gives what theirs gives.
+    positive : frozenset of path, optional
+        Where no number is negative; if it is not given, in attributes.
     """
 
     compute: Callable[..., Any]
     paths: tuple[Path, ...]
     into: Callable[..., Any] | None = None
     targets: tuple[int, ...] = ()
+    whole: bool = False
+    positive: frozenset[Path] | None = None
 
 
 @dataclass(frozen=True)
@@ -59,15 +102,18 @@ class Rule:
         Called with the operands, it gives one output or a tuple of them, and changes nothing.
     into : callable, optional
         The same with the first operand changed in place.
-    summed : bool, optional
-        Whether numbers are sums, so that they are close relative to the largest.
+    summed : float, optional
+        What share of the numbers may be close relative to the largest alone: all of those that are sums, and where
+        terms cancel a few.
     counts : bool, optional
         Whether how many there are is a part of the formula, so that theirs may have it as a number.
     bends : bool, optional
         Whether large numbers and those that are none are a matter of the formula.
-    domain : {"any", "kept", "unit"}, optional
-        Where its numbers lie: anywhere; from 0 to 1 in all arrays but the first that is given, since they are outputs
-        of an activation; or from 0 to 1 in all arrays.
+    sizes : tuple of float, optional
+        Up to which other sizes numbers are to be tried.
+    domain : {"any", "positive", "kept", "unit"}, optional
+        Where its numbers lie: anywhere; above 0 until it is known which are; from 0 to 1 in all arrays but the first
+        that is given, since they are outputs of an activation; or from 0 to 1 in all arrays.
     """
 
     ours: str
@@ -75,17 +121,18 @@ class Rule:
     operands: tuple[Callable[[Any], bool], ...]
     compute: Callable[..., Any]
     into: Callable[..., Any] | None = None
-    summed: bool = False
+    summed: float = 0
     counts: bool = False
     bends: bool = False
+    sizes: tuple[float, ...] = ()
     domain: str = "any"
 
-    def bindings(self, leaves: Leaves, constants: list[float]) -> Iterator[Binding]:
+    def bindings(self, call: Call) -> Iterator[Binding]:
         """Every way to find the operands."""
         choices: list[list[Any]] = []
         for fits in self.operands:
-            found: list[Any] = [path for path, leaf in leaves.items() if fits(leaf)]
-            choices.append(found + [each for value in constants if fits(each := Constant(value))])
+            found: list[Any] = [path for path, leaf in call.given.items() if fits(leaf)]
+            choices.append(found + [each for value in call.constants if fits(each := Constant(value))])
         for chosen in product(*choices):
             paths = [each for each in chosen if not isinstance(each, Constant)]
             if len(set(paths)) == len(paths):

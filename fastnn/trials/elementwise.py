@@ -18,6 +18,11 @@ def rules() -> Iterator[Rule]:
     for layer in (getattr(layers, name) for name in layers.__all__):
         if layer.rowwise and layer.op and not layer.parameters and not layer.is_loss:
             yield from _of_layer(layer)
+    yield Rule("step_product", ("relu",), (floats,), _with_its_step, partial(_into, _with_its_step), bends=True)
+    yield Rule("step_product", ("relu",), (floats,), _with_step, bends=True)
+    yield Rule(
+        "step_product", ("relu",), (floats, floats), ops.step_product, partial(_into, ops.step_product), bends=True
+    )
     for name in functions.__all__:
         word = name.removesuffix("_grad")
         if word != name:
@@ -52,6 +57,14 @@ def _into(op: Any, x: Any, *operands: Any) -> Any:
 def _of_input(op: Any, backward: Any, dout: Any, x: Any) -> Any:
     y = op(x)
     return backward(dout, y, out=y)
+
+
+def _with_its_step(x: Any, out: Any = None) -> Any:
+    return ops.step_product(x, x, out=out)
+
+
+def _with_step(x: Any) -> Any:
+    return ops.step_product(x, x), x > 0
 
 
 def _with_positive(forward: Any, x: Any) -> Any:

@@ -30,6 +30,13 @@ cdef inline void relu_backward(const real* dout, const uint8_t* mask, real* dx, 
         dx[i] = <real> 0 if mask[i] else kept
 
 
+cdef inline void step_product(const real* a, const real* x, real* y, Py_ssize_t n) noexcept nogil:
+    """IN a, x (n,), OUT y (n,), in place allowed."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        y[i] = a[i] * (<real> 1 if x[i] > 0 else <real> 0)
+
+
 cdef inline void sigmoid(const real* x, real* y, Py_ssize_t n) noexcept nogil:
     """IN x (n,), OUT y (n,), in place allowed."""
     cdef Py_ssize_t i

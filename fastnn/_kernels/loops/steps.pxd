@@ -8,8 +8,8 @@ from fastnn._kernels.loops cimport moves
 from fastnn._kernels.vmath cimport fabs, real, sqrt
 
 
-cdef inline real over_root(real step, real squares) noexcept nogil:
-    return step / (sqrt(squares) + <real> 1e-7)
+cdef inline real over_root(real step, real squares, real eps) noexcept nogil:
+    return step / (sqrt(squares) + eps)
 
 
 cdef inline real kept(real moment, double share) noexcept nogil:
@@ -61,32 +61,34 @@ cdef inline void nesterov(
 cdef inline void adagrad(
     const real* dp, const double* constants, real* p, real* h, real* b, Py_ssize_t n
 ) noexcept nogil:
-    """constants: lr."""
-    cdef real lr = <real> constants[0]
+    """constants: lr, eps."""
+    cdef real lr = <real> constants[0], eps = <real> constants[1]
     cdef Py_ssize_t i
     for i in range(n):
         h[i] = h[i] + dp[i] * dp[i]
-        p[i] = p[i] - over_root(lr * dp[i], h[i])
+        p[i] = p[i] - over_root(lr * dp[i], h[i], eps)
 
 
 cdef inline void rmsprop(
     const real* dp, const double* constants, real* p, real* h, real* b, Py_ssize_t n
 ) noexcept nogil:
-    """constants: lr, decay_rate."""
+    """constants: lr, decay_rate, eps."""
     cdef real lr = <real> constants[0], decay = <real> constants[1], rest = <real> (1 - constants[1])
+    cdef real eps = <real> constants[2]
     cdef Py_ssize_t i
     for i in range(n):
         h[i] = kept(decay * h[i] + rest * dp[i] * dp[i], 1)
-        p[i] = p[i] - over_root(lr * dp[i], h[i])
+        p[i] = p[i] - over_root(lr * dp[i], h[i], eps)
 
 
 cdef inline void adam(
     const real* dp, const double* constants, real* p, real* m, real* v, Py_ssize_t n
 ) noexcept nogil:
-    """constants: lr corrected for the start at 0, beta1, beta2."""
+    """constants: lr corrected for the start at 0, beta1, beta2, the number of the step, eps."""
     cdef real lr = <real> constants[0], rest1 = <real> (1 - constants[1]), rest2 = <real> (1 - constants[2])
+    cdef real eps = <real> constants[4]
     cdef Py_ssize_t i
     for i in range(n):
         m[i] = kept(m[i] + rest1 * (dp[i] - m[i]), 1 - constants[1])
         v[i] = kept(v[i] + rest2 * (dp[i] * dp[i] - v[i]), 1 - constants[2])
-        p[i] = p[i] - over_root(lr * m[i], v[i])
+        p[i] = p[i] - over_root(lr * m[i], v[i], eps)
