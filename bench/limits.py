@@ -97,20 +97,28 @@ def layer_overhead(pace):
         yield figure(f"{name} (1, 10), forward and backward over its kernels", more, "us", "<= 0.5", more <= 0.5)
 
 
+class Direct:
+    """A layer that calls the op itself."""
+
+    def forward(self, x):
+        y, self.mask = fastnn.ops.relu_with_mask(x)
+        return y
+
+
 def served_calls(pace):
-    """What a call of somebody's own function costs that fastnn serves, over the call of the op."""
-    x, layer = np.ones((1, 10)), numpy_layers.Relu()
+    """What it costs that fastnn serves a function of somebody's, over one that calls the op itself."""
+    x, layer, direct = np.ones((1, 10)), numpy_layers.Relu(), Direct()
     with dropin.patch(numpy_layers):
         calls = {
             "softmax, a function": (lambda: numpy_layers.softmax(x), lambda: fastnn.ops.softmax(x)),
-            "Relu.forward, a method": (lambda: layer.forward(x), lambda: fastnn.ops.relu_with_mask(x)),
+            "Relu.forward, a method": (lambda: layer.forward(x), lambda: direct.forward(x)),
         }
         for name, (served, op) in calls.items():
             for _ in range(3):
                 served()
             seconds, _ = measure.times({"served": served, "op": op}, **pace)
             more = 1e6 * (seconds["served"] - seconds["op"])
-            yield figure(f"{name} of somebody's, (1, 10), served, over its op", more, "us", "<= 0.3", more <= 0.3)
+            yield figure(f"{name} of somebody's, (1, 10), served, over the op", more, "us", "<= 0.3", more <= 0.3)
 
 
 def network(module):

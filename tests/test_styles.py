@@ -14,9 +14,10 @@ SERVED = {
     "volume1": ("Relu.forward Relu.backward Affine.forward Affine.backward SoftmaxWithLoss.forward "
                 "SoftmaxWithLoss.backward SGD.update Momentum.update AdaGrad.update Adam.update softmax"),
     "volume2": ("Sigmoid.forward Sigmoid.backward Affine.forward Affine.backward SoftmaxWithLoss.forward "
-                "SoftmaxWithLoss.backward SGD.update"),
-    "caches": "affine_forward affine_backward relu_forward relu_backward softmax_loss sgd sgd_momentum",
-    "dictionaries": "sigmoid relu relu_backward sigmoid_backward update_parameters",
+                "SoftmaxWithLoss.backward SGD.update clip_grads"),
+    "caches": "affine_forward affine_backward relu_forward relu_backward softmax_loss sgd sgd_momentum rmsprop adam "
+    "relu_backward_by_product",
+    "dictionaries": "sigmoid relu relu_backward sigmoid_backward update_parameters update_parameters_with_adam",
     "classes": ("Activation_ReLU.forward Activation_ReLU.backward Activation_Softmax.forward Layer_Dense.forward "
                 "Layer_Dense.backward Linear.forward Linear.backward Sigmoid.__call__ Sigmoid.backward "
                 "Activation_Softmax_Loss_CategoricalCrossentropy.backward"),
