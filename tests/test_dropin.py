@@ -1,16 +1,20 @@
 """fastnn's ops behind somebody else's functions and methods: never another number, effect or error than their own."""
 
 import copy
+import inspect
 import io
 import itertools
 import linecache
 import pickle
 import sys
+import sysconfig
 import textwrap
 import threading
 import traceback
 import types
 from contextlib import redirect_stdout
+from fractions import Fraction
+from pathlib import Path
 
 import books
 import numpy as np
@@ -597,3 +601,31 @@ def test_guards_keep_the_docstring_and_leave_what_cannot_be_guarded():
     assert names["f"].__doc__ == "doc" and names["f"](4) == 4 and names["outer"](2)(3) == 5
     with pytest.raises(SyntaxError):
         guards.compile_guarded("x = (", "f.py", lambda *_: None)
+
+
+def test_any_source_can_be_guarded():
+    folder = Path(sysconfig.get_path("stdlib"))
+    gates = []
+
+    def choose(*of):
+        gates.append(Gate(of[2], lambda *_: None, lambda *_: None))
+        return gates[-1]
+
+    run = ["colorsys", "heapq", "textwrap", "fractions"]
+    for path in [*(folder / f"{name}.py" for name in run), *sorted(folder.glob("*.py"))[::5]]:
+        source = path.read_bytes()
+        names = {"__name__": path.stem}
+        code = guards.compile_guarded(source, str(path), choose)
+        if path.stem in run:
+            exec(code, names)
+            for name, each in vars(__import__(path.stem)).items():
+                if isinstance(each, types.FunctionType) and each.__module__ == path.stem:
+                    assert inspect.signature(names[name]) == inspect.signature(each)
+                    assert inspect.getsource(names[name]) == inspect.getsource(each)
+            if path.stem == "textwrap":
+                text = "some words " * 30
+                assert names["wrap"](text, 20) == textwrap.wrap(text, 20)
+            if path.stem == "fractions":
+                a, b = (kind(3, 7) ** 2 + kind("1.5") for kind in (names["Fraction"], Fraction))
+                assert str(a) == str(b) and a.limit_denominator(9) == b.limit_denominator(9)
+    assert len(gates) > 500
