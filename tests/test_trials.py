@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from test_dropin import assert_same, numbers
 
-from fastnn import dropin
+from fastnn import dropin, layers, optimizers, trials
 
 ADAM = """
 def adam(w, dw, config=None):
@@ -359,3 +359,12 @@ def test_duplicates_are_removed(tied):
         assert [[x is y for y in grads] for x in g] == [[x is y for y in twins] for x in h]
         assert_same(grads, twins)
     assert served(replacer) == [("remove_duplicate",)]
+
+
+def test_every_layer_and_optimizer_of_ours_has_a_rule():
+    for module in (layers, optimizers):
+        for ours in (getattr(module, name) for name in module.__all__):
+            op, method = ours.op.removesuffix("_with_mask"), "forward" if module is layers else "update"
+            assert op in {rule.ours for rule in trials.of(ours.__name__, method)}, (
+                f"fastnn/trials has no rule for {ours.__name__}"
+            )
