@@ -203,6 +203,18 @@ class Lying(np.ndarray):
         return np.dtype(np.float64)
 
 
+def test_an_output_over_a_column_of_targets():
+    memory = np.zeros(12)
+    said = set()
+    for module in MODULES.values():
+        with pytest.raises(ValueError, match="^out overlaps an input of shape") as caught:
+            module.mean_squared_error_backward(
+                np.zeros((2, 5)), memory[:10].reshape(2, 5, 1), out=memory[2:].reshape(2, 5)
+            )
+        said.add(str(caught.value))
+    assert len(said) == 1
+
+
 def test_an_output_that_lies_about_itself():
     x = np.ones((300, 4))
     for bad, error in ((np.zeros((1, 4)), ValueError), (np.zeros((300, 4), np.float32), TypeError)):

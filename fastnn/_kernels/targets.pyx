@@ -365,6 +365,8 @@ cdef object loss(LossOp op, object x, object t, object dout, object eps, object 
         # Classes of two were copied, as by the reference.  Else b is t itself, in x's shape, or its copy.
         classes = op.kind == PROBABILITIES and not PyTypeNum_ISFLOAT(cnp.PyArray_TYPE(t))
         read = b if classes or op.kind != CLASSES and same_type(b, t) else t
+        if out is not None and op.kind != CLASSES and not PyArray_SAMESHAPE(read, w):
+            read = (<object> read).reshape((<object> w).shape)  # a column of targets, as the reference has it
         y = result(out, w if op.array_alone is None else a, x, None if gives_loss else read)
         if out is not None and gives_loss:
             arguments.clear_of(out, "t", read)
