@@ -1,6 +1,7 @@
 """fastnn's ops behind somebody else's functions and methods: never another number, effect or error than their own."""
 
 import copy
+import enum
 import io
 import itertools
 import linecache
@@ -268,6 +269,8 @@ CHANGES = {
     "a function of its module": lambda g: g.__setitem__("half", abs),
     "a float of its class": lambda g: setattr(g["relu"], "leak", 2.0),
     "a method": lambda g: setattr(g["relu"], "bend", lambda self, x: x),
+    "a method that its class had not": lambda g: setattr(g["relu"], "bend", lambda self, x: x),
+    "a method of its own": lambda g: setattr(g["it"], "bend", lambda x: x),
     "an attribute": lambda g: g["it"].__setattr__("leak", 2.0),
     "an array that it scales by": lambda g: setattr(g["it"], "scale", np.arange(3.0)),
 }
@@ -299,6 +302,76 @@ def test_what_has_other_effects_or_is_another_thing_is_left(reason):
         with redirect_stdout(io.StringIO()):
             outcome(lambda: relu(X.copy()))
     assert finding().ours == () and finding().reasons in [(reason,), ()]  # none where it never came back
+
+
+def test_a_function_of_numpy_may_be_replaced_later(monkeypatch):
+    sigmoid, finding, _ = told("def sigmoid(x): return 1 / (1 + np.exp(-x))", "sigmoid")
+    assert_same([sigmoid(X), sigmoid(X)], [1 / (1 + np.exp(-X))] * 2)
+    monkeypatch.setattr(np, "exp", lambda x: x * x)
+    assert_same(sigmoid(X), 1 / (1 + X * X))
+    assert finding().ours == ("sigmoid",)
+
+
+@pytest.mark.parametrize("called", ["super().forward(x)", "super(Relu, self).forward(x)", "(lambda s: s)(super())"])
+def test_what_super_reaches_is_followed(called):
+    source = f"""
+        calls = []
+        class Layer:
+            def forward(self, x):
+                calls.append(x)
+                return x * self.gain
+        class Relu(Layer):
+            gain = 1.0
+            def forward(self, x):
+                x = np.maximum(x, 0)
+                return {called if "super()." in called or "super(R" in called else f"({called}).forward(x)"}
+    """
+    _, finding, names = told(source, "Relu")
+    it = names.Relu()
+    for _ in range(4):
+        assert_same(it.forward(X), np.maximum(X, 0))
+    it.gain = 2.0
+    assert_same(it.forward(X), np.maximum(X, 0) * 2)
+    assert len(names.calls) == 5 and finding().ours == ()
+
+
+def test_attributes_that_a_class_computes_are_read_as_often_as_by_the_body():
+    source = """
+        read = []
+        class Affine:
+            def __init__(self, W, b): self.W, self.b = W, b
+            def forward(self, x):
+                self.x = x
+                return x @ self.W + self.b
+        class Lazy(Affine):
+            W = property(lambda self: read.append("W") or self.w, lambda self, w: setattr(self, "w", w))
+        class Named(Affine):
+            def __init__(self, W, b): self.named = {"W": W, "b": b}
+            def __getattr__(self, name):
+                read.append(name)
+                return self.__dict__["named"][name]
+        class Freed(Affine):
+            def __del__(self): read.append("freed")
+    """
+    rng = np.random.default_rng(0)
+    x, W, b = numbers(rng, (3, 2)), numbers(rng, (2, 4)), numbers(rng, 4)
+    results = []
+    for replacer in (None, dropin.Replacer()):
+        names = module(source, replacer)
+        made = [names.Affine(W, b), names.Lazy(W, b), names.Named(W, b), names.Freed(W, b)]
+        results.append([it.forward(x) for it in made for _ in range(3)])
+        del made
+        results[-1].append(names.read)
+    assert_same(*results)
+
+
+def test_shapes_may_decide():
+    for shape, body in ((5, "x if len(x) % 2 else y"), (7, "x if 7 in x.shape else y"), (9, "y[:8]")):
+        source = f"def relu(x):\n  y = np.maximum(x, 0)\n  return {body}"
+        relu, twin = told(source)[0], module(source).relu
+        for n in (4, 4, 6, shape, shape):
+            x = np.linspace(-1, 1, n)
+            assert_same(relu(x), twin(x), body)
 
 
 def test_effects_happen_once():
@@ -532,6 +605,8 @@ def test_kinds_are_told_apart():
     x = np.ones((3, 2))
     alone = [x, x.astype("f"), x[0], x.T, np.ones((4, 4))[:, ::2], x[:1], x[:, :1], x[:0], x.astype(">f8"), x > 0]
     alone += [1, 2, True, 1.0, 2.0, np.float64(1), "a", "b", None, int, np.sum, np.exp, object()]
+    alone += [-1, -2, -1.0, -2.0, -0.0, np.int64(-1), np.int64(-2), 2**61 - 1, x[:, :0]]
+    alone += [{-1: x}, {-2: x}, {1: x}, {True: x}, {1.0: x}]
     alone += [[x], (x,), {"a": x}, {"b": x}, {"a": x, "b": x}, [x, x]]
     unlike = [*((each,) for each in alone), (x, x), (x, x.copy()), (x, x[0]), (np.exp, x)]
     read_only = x.copy()
@@ -545,6 +620,18 @@ def test_kinds_are_told_apart():
     gate.look_at(None, True)
     gate.learn((x,), None)
     assert gate.kind_of(x.copy()) and not gate.kind_of(np.zeros((7, 5)))
+
+
+def test_what_is_no_plain_scalar_is_told_by_none():
+    class Mode(enum.StrEnum):
+        ON, OFF = "on", "off"
+
+    relu, finding, _ = told("def relu(x, mode): return np.maximum(x, 0) if mode in ('on', b'on', 1j) else x * 2")
+    for on, off in ((Mode.ON, Mode.OFF), (b"on", b"off"), (1j, 2j)):
+        for mode in (on, on, off):
+            expected = X * 2 if mode is off else np.maximum(X, 0)
+            np.testing.assert_array_equal(relu(X, mode), expected)
+    assert finding().ours == ()
 
 
 def test_an_unknown_kind_begins_and_a_known_one_does_not():
@@ -570,7 +657,7 @@ def test_what_a_body_reads_is_told_from_its_code():
     )
     found = reach.of(names["Layer"].forward.__code__, names, names["Layer"]())
     assert found.names == {"n", "y", "k", "a"} and found.reason == "" and 1e-7 in found.floats
-    assert [(name, value) for _, name, value in found.watched] == [("eps", 1e-7)]
+    assert [(name, value) for _, name, value in found.watched] == [("eps", 1e-7), ("exp", np.exp)]
     for body, reason in (
         ("help(self)", "hands self on"),
         ("del self.x", "changes the attribute x of another object"),

@@ -103,8 +103,11 @@ class Definition:
         if found.reason:
             self._close(gate, found.reason)
             return None
+        if subject is None and gate.names is not None:  # a method that is called with something else
+            return None
         names = None if subject is None else tuple(sorted({*(gate.names or ()), *found.names}))
-        gate.look_at(names, gate.by_shape or found.by_shape)
+        methods = tuple(sorted({*gate.methods, *found.methods}))
+        gate.look_at(names, gate.by_shape or found.by_shape, methods, type(subject))
         leaves = [leaf for _, leaf in walk(args, names)]
         others = {type(leaf).__name__ for leaf in leaves if not is_plain(leaf)}
         try:
@@ -130,7 +133,7 @@ class Definition:
         if found is None:
             self._leave(gate, trial.before, search.reason)
         else:
-            gate.look_at(gate.names, gate.by_shape or found.by_shape)
+            gate.look_at(gate.names, gate.by_shape or found.by_shape, gate.methods)
             watched = tuple(trial.reach.watched)
             kind = gate.learn(trial.before, found.plan, watched, found.others, _types(trial.before, gate))
             self.kinds.append(Outcome(found.ours, "", kind))
