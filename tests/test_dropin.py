@@ -11,6 +11,7 @@ import textwrap
 import threading
 import traceback
 import types
+import warnings
 from contextlib import redirect_stdout
 
 import books
@@ -374,6 +375,90 @@ def test_shapes_may_decide():
             assert_same(relu(x), twin(x), body)
 
 
+def test_an_update_that_fails_midway_has_been_made_once():
+    source = "class SGD:\n  def update(self, p, g):\n    for k in p: p[k] -= 0.1 * g[k]"
+    results = []
+    for replacer in (None, dropin.Replacer()):
+        p, it = {"W": np.ones((2, 2)), "b": np.ones(2)}, module(source, replacer).SGD()
+        for n in (2, 2, 2, 3):
+            failed = outcome(lambda n=n, it=it, p=p: it.update(p, {"W": np.ones((2, 2)), "b": np.ones(n)}))
+        results.append((p, failed))
+    assert_same(*results)
+
+
+# What a first call does not show: the body, calls before, and the call that tells.
+PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]])
+UNSEEN = {
+    "labels that do not count": (
+        "def loss(y, t): return -np.sum(np.log(y[np.arange(len(t)), t] + 1e-7) * (t != 0)) / len(t)",
+        (PROBABILITIES, np.array([1, 2])),
+        (PROBABILITIES, np.array([0, 1])),
+    ),
+    "rows with more than one class": (
+        "def loss(y, t): return -np.mean(np.log(y[np.arange(len(y)), np.argmax(t, axis=1)] + 1e-7))",
+        (PROBABILITIES, np.array([[1, 0, 0], [0, 0, 1]])),
+        (PROBABILITIES, np.array([[1, 1, 0], [0, 1, 1]])),
+    ),
+    "a whole number in an array": (
+        "def relu(x, n): return np.maximum(x, 0) * (2 if n[0] > 0 else 1)",
+        (X, np.array([0])),
+        (X, np.array([3])),
+    ),
+    "a step over NaN": (
+        "def sgd(w, g):\n  if np.isfinite(g).all(): w -= 0.1 * g\n  return w",
+        (X, X),
+        (X, np.full_like(X, np.nan)),
+    ),
+    "large numbers that are cut": (
+        "def affine(x, W, b): return np.clip(x @ W + b, -1e4, 1e4)",
+        (X, X.T, X[0, :2]),
+        (X * 1e6, X.T, X[0, :2]),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", UNSEEN)
+def test_what_a_first_call_does_not_show(what):
+    source, seen, unseen = UNSEEN[what]
+    name = source[4 : source.index("(")]
+    results = []
+    for replacer in (None, dropin.Replacer()):
+        call = getattr(module(source, replacer), name)
+        results.append([call(*copy.deepcopy(args)) for args in (seen, seen, unseen, seen)])
+    assert_same(*results)
+
+
+def test_underflow_is_raised_where_numpy_raises_it():
+    source = """
+        def softmax(x):
+            e = np.exp(x - x.max(axis=1, keepdims=True))
+            return e / e.sum(axis=1, keepdims=True)
+    """
+    softmax, _, _ = told(source, "softmax")
+    with np.errstate(all="raise"):
+        for _ in range(3):
+            softmax(X)
+        with pytest.raises(FloatingPointError):
+            softmax(X * 1000)
+
+
+@pytest.mark.parametrize("follow", [sys.settrace, sys.setprofile])
+def test_whoever_follows_a_script_sees_no_trial(follow):
+    seen = []
+    was = sys.gettrace() if follow is sys.settrace else sys.getprofile()
+    relu, finding, _ = told("def relu(x): return np.maximum(x, 0)")
+    follow(lambda frame, event, arg: seen.append((frame.f_code.co_name, event)))
+    try:
+        relu(X)
+        relu(X)
+    finally:
+        follow(was)
+    assert {name for name, event in seen if event == "call"} == {"relu"} and seen.count(("relu", "call")) == 2
+    relu(X)
+    relu(X)
+    assert finding().ours == ("relu",)
+
+
 def test_effects_happen_once():
     source = """
         log = []
@@ -684,3 +769,9 @@ def test_guards_keep_the_docstring_and_leave_what_cannot_be_guarded():
     assert names["f"].__doc__ == "doc" and names["f"](4) == 4 and names["outer"](2)(3) == 5
     with pytest.raises(SyntaxError):
         guards.compile_guarded("x = (", "f.py", lambda *_: None)
+    for importing in ("import numba", "from numba import njit", "import numba.core as nb"):
+        guards.compile_guarded(f"{importing}\ndef f(x): return x", "f.py", lambda *_: pytest.fail("is compiled"))
+    with warnings.catch_warnings(record=True) as told_of:
+        warnings.simplefilter("always")
+        guards.compile_guarded("def f(x): return '\\d'", "f.py", lambda *_: gate)
+    assert len(told_of) == 1

@@ -18,6 +18,7 @@ from fastnn._kernels.arrays cimport PyArray_CheckExact, data
 
 import numpy as np
 
+import sys
 from threading import get_ident
 from types import BuiltinFunctionType, FunctionType, ModuleType
 
@@ -50,6 +51,20 @@ cdef enum:
 cdef object MISSING = object()
 # The threads that try theirs beside ours: no gate is open for them.
 cdef set trying = set()
+
+
+cdef bint is_followed() except -1:
+    """Whether somebody follows all that runs, and would follow what is tried, too."""
+    if gettrace() is not None or getprofile() is not None:
+        return True
+    for tool in range(6 if get_tool is not None else 0):
+        if get_tool(tool) is not None:
+            return True
+    return False
+
+
+cdef object gettrace = sys.gettrace, getprofile = sys.getprofile
+cdef object get_tool = sys.monitoring.get_tool if hasattr(sys, "monitoring") else None
 
 
 cdef inline int put(Words* w, uint64_t word) except -1:
@@ -443,6 +458,8 @@ cdef class Gate:
                     kind.calls += 1
                     return kind.plan.run(args) if kind.plan is not None and self.serves else ...
         except (OverflowError, TypeError):  # too much to tell apart, or keys without a hash
+            return ...
+        if is_followed():
             return ...
         if frame == NULL:
             frame = frame_of_caller()

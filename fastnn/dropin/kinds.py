@@ -22,6 +22,7 @@ from fastnn.trials.base import Path
 
 MOST_BYTES = 1 << 26  # of arguments that are copied to be tried
 MOST_KINDS = 24
+PATIENCE = 3.0  # seconds that the kinds of one function may take to be tried
 LONGEST = 0.25  # seconds of a call that is run some thirty times to be tried
 
 
@@ -61,6 +62,8 @@ class Definition:
         Whether it calls others that have gates.
     around : callable
         Gives a context for whatever is no work of the script's.
+    spent : float
+        Seconds that its kinds have taken to be tried.
     """
 
     module: str
@@ -70,6 +73,7 @@ class Definition:
     closed: str = ""
     has_parts: bool = False
     around: Callable[[], AbstractContextManager[Any]] = nullcontext
+    spent: float = 0.0
 
     def __str__(self) -> str:
         return ".".join(filter(None, (self.module, self.of_class, self.name)))
@@ -88,14 +92,16 @@ class Definition:
 
     def _end(self, gate: Gate, trial: Trial, result: Any) -> None:
         """Learn from what a call has done."""
+        start = perf_counter()
         try:
             with self.around():
                 self._learn(gate, trial, result)
         except Exception as error:
             self._close(gate, f"could not be tried: {error!r}")
+        self.spent += perf_counter() - start
 
     def _begun(self, gate: Gate, frame: FrameType, args: Args) -> Trial | None:
-        if len(gate.plans) >= MOST_KINDS:
+        if len(gate.plans) >= MOST_KINDS or self.spent > PATIENCE:
             return None
         subject = args[0] if args and self._is_mine(args[0]) else None
         found = reach_of(gate.code, frame.f_globals, subject)

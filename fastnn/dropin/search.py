@@ -26,6 +26,7 @@ from fastnn.trials.base import Path
 Theirs = Callable[..., Any]
 # Up to which size numbers are tried, one after the other; what bends does so between two of them.
 SIZES = 1.0, 20.0, 80.0, 700.0
+LARGEST = 1e300, 1e9  # where nothing is summed, and where sums would overflow in an order of their own
 UNLIKE = "is like no op of fastnn's"
 MOST = 400  # ways to bind a rule that are tried
 
@@ -122,14 +123,13 @@ class Search:
             if not conditions:
                 self.reason = f"is not {rule.ours} of all targets"
                 return None
-        if rule.bends or rule.domain == "unit":
-            limit = self._limit(rule, plan)
-            if limit is None:
-                return None
-            if limit != np.inf:
-                known = {path for _, path in conditions}
-                arrays = [p for p in binding.paths if is_float_array(at(self.before, p)) and p not in known]
-                conditions += [(partial(_within, limit), path) for path in arrays]
+        limit = self._limit(rule, plan)
+        if limit is None:
+            return None
+        if limit != np.inf:
+            known = {path for _, path in conditions}
+            arrays = [p for p in binding.paths if is_float_array(at(self.before, p)) and p not in known]
+            conditions += [(partial(_within, limit), path) for path in arrays]
         if conditions:
             plan = Plan(plan.compute, plan.operands, plan.result, plan.effects, tuple(conditions))
         # Scalars that may be others: those that are operands, and floats that theirs does not look at.
@@ -188,7 +188,7 @@ class Search:
                 if reason:
                     return limit
                 limit = size
-            if self._same(rule, plan, 1e300):
+            if self._same(rule, plan, LARGEST[rule.summed]):
                 return limit
         limit = float(np.finfo(np.float64).max)
         return limit if self._same(rule, plan, 1e300, special=True) else np.inf
@@ -220,11 +220,12 @@ class Search:
 
 @contextmanager
 def undisturbed() -> Iterator[set[str]]:
-    """Without a trace in the global generators; gives what NumPy would have warned of."""
+    """Without a trace in the global generators; gives what NumPy would have told of, of underflow only if it does."""
     of_numpy, of_python = np.random.get_state(), random.getstate()  # noqa: NPY002, theirs is what is kept
     warned = set[str]()
     try:
-        with np.errstate(all="call", under="ignore", call=lambda kind, flag: warned.add(kind)):
+        under: Any = "ignore" if np.geterr()["under"] == "ignore" else "call"
+        with np.errstate(all="call", under=under, call=lambda kind, flag: warned.add(kind)):
             yield warned
     finally:
         np.random.set_state(of_numpy)  # noqa: NPY002
@@ -232,7 +233,7 @@ def undisturbed() -> Iterator[set[str]]:
 
 
 def _one_hot(t: Any) -> bool:
-    return class_indices(t, t) is not t
+    return class_indices(t if is_float_array(t) else np.empty(t.shape), t) is not t
 
 
 def _within(limit: float, x: Any) -> bool:

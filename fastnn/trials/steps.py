@@ -62,8 +62,10 @@ class StepRule(Rule):
                 values = [each.value if isinstance(each, Constant) else next(rest) for each in numbers]
                 values += [next(rest) + 1] if counter else []
                 made: list[Any] = []
-                for i in range(0, len(arrays), width):
-                    row = given[i : i + width]
+                rows = [given[i : i + width] for i in range(0, len(arrays), width)]
+                if any(each.shape != row[0].shape for row in rows for each in row):
+                    raise ValueError  # before the first is written into
+                for row in rows:
                     out = (row[:-1] if self.kept else row[0]) if in_place else None
                     new = self.compute(*row, *values, out=out)
                     made += new if self.kept else [new]
