@@ -308,8 +308,10 @@ def test_what_has_other_effects_or_is_another_thing_is_left(reason):
 def test_a_function_of_numpy_may_be_replaced_later(monkeypatch):
     sigmoid, finding, _ = told("def sigmoid(x): return 1 / (1 + np.exp(-x))", "sigmoid")
     assert_same([sigmoid(X), sigmoid(X)], [1 / (1 + np.exp(-X))] * 2)
-    monkeypatch.setattr(np, "exp", lambda x: x * x)
-    assert_same(sigmoid(X), 1 / (1 + X * X))
+    calls = []
+    monkeypatch.setattr(np, "exp", lambda x: calls.append(x) or x * x)
+    assert_same([sigmoid(X), sigmoid(X)], [1 / (1 + X * X)] * 2)
+    assert len(calls) == 2
     assert finding().ours == ("sigmoid",)
 
 
@@ -405,9 +407,9 @@ UNSEEN = {
         (X, np.array([3])),
     ),
     "a step over NaN": (
-        "def sgd(w, g):\n  if np.isfinite(g).all(): w -= 0.1 * g\n  return w",
-        (X, X),
-        (X, np.full_like(X, np.nan)),
+        "def sgd(p, g):\n  for k in p:\n    if np.isfinite(g[k]).all(): p[k] -= 0.1 * g[k]\n  return p",
+        ({"W": X + 1, "b": X[0] + 1}, {"W": X, "b": X[0]}),
+        ({"W": X + 1, "b": X[0] + 1}, {"W": np.full_like(X, np.nan), "b": X[0]}),
     ),
     "large numbers that are cut": (
         "def affine(x, W, b): return np.clip(x @ W + b, -1e4, 1e4)",

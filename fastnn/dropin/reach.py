@@ -206,7 +206,7 @@ def _add_value(
     value = names[name]
     if isinstance(value, ModuleType):
         if _is_numeric(value.__name__):
-            _add_numeric(reach, value, attributes)
+            _add_numeric(reach, value, attributes, seen, depth)
             return
         if not _is_theirs(value):
             reach.reason = f"uses {name}"
@@ -251,13 +251,14 @@ def _is_of_numpy(value: Any) -> bool:
     return _is_numeric(module) and getattr(sys.modules.get(module), getattr(value, "__name__", ""), None) is value
 
 
-def _add_numeric(reach: Reach, module: ModuleType, attributes: set[str]) -> None:
-    """What is used of NumPy and the like, which may be replaced, too."""
+def _add_numeric(reach: Reach, module: ModuleType, attributes: set[str], seen: set[CodeType], depth: int) -> None:
+    """What is used of NumPy and the like, which may have been replaced, or may be later."""
     for each in sorted(attributes & set(vars(module))):
         value = vars(module)[each]
-        reach.watched.append((vars(module), each, value))
-        if isinstance(value, ModuleType) and _is_numeric(value.__name__):
-            _add_numeric(reach, value, attributes - set(vars(module)))
+        if isinstance(value, BuiltinFunctionType) or _is_of_numpy(value):
+            reach.watched.append((vars(module), each, value))
+        else:
+            _add_value(reach, vars(module), each, attributes - {each}, seen, depth)
 
 
 def _remembers(function: FunctionType, attributes: set[str]) -> bool:
