@@ -427,6 +427,14 @@ def half(x):
 def relu(x):
     return np.where(x > 0, x, half(abs(x)))
 
+## a built-in function
+def relu(x):
+    return (x + abs(x)) / 2
+
+## what it calls np
+def relu(x):
+    return np.maximum(x, 0)
+
 ## a float of its class
 class relu:
     leak = 0.0

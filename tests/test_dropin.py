@@ -268,6 +268,8 @@ CHANGES = {
     "a float of its module": lambda g: g.__setitem__("LEAK", 0.5),
     "a number of its module": lambda g: g.__setitem__("LEAK", 1),
     "a function of its module": lambda g: g.__setitem__("half", abs),
+    "a built-in function": lambda g: g.__setitem__("abs", np.square),
+    "what it calls np": lambda g: g.__setitem__("np", types.SimpleNamespace(maximum=np.minimum)),
     "a float of its class": lambda g: setattr(g["relu"], "leak", 2.0),
     "a method": lambda g: setattr(g["relu"], "bend", lambda self, x: x),
     "a method that its class had not": lambda g: setattr(g["relu"], "bend", lambda self, x: x),
@@ -690,7 +692,19 @@ def test_kinds_are_told_apart():
     calls = []
     gate = Gate(None, lambda gate, frame, args: calls.append(args), lambda *_: None)
     x = np.ones((3, 2))
-    alone = [x, x.astype("f"), x[0], x.T, np.ones((4, 4))[:, ::2], x[:1], x[:, :1], x[:0], x.astype(">f8"), x > 0]
+    alone = [
+        x,
+        x.astype("f"),
+        x[0],
+        x.T,
+        np.ones((4, 4))[:, ::2],
+        np.ones((4, 4))[:, ::2].T,
+        x[:1],
+        x[:, :1],
+        x[:0],
+        x.astype(">f8"),
+        x > 0,
+    ]
     alone += [1, 2, True, 1.0, 2.0, np.float64(1), "a", "b", None, int, np.sum, np.exp, object()]
     alone += [-1, -2, -1.0, -2.0, -0.0, np.int64(-1), np.int64(-2), 2**61 - 1, x[:, :0]]
     alone += [{-1: x}, {-2: x}, {1: x}, {True: x}, {1.0: x}]
@@ -744,7 +758,7 @@ def test_what_a_body_reads_is_told_from_its_code():
     )
     found = reach.of(names["Layer"].forward.__code__, names, names["Layer"]())
     assert found.names == {"n", "y", "k", "a"} and found.reason == "" and 1e-7 in found.floats
-    assert [(name, value) for _, name, value in found.watched] == [("eps", 1e-7), ("exp", np.exp)]
+    assert [(name, value) for _, name, value in found.watched] == [("eps", 1e-7), ("np", np), ("exp", np.exp)]
     for body, reason in (
         ("help(self)", "hands self on"),
         ("del self.x", "changes the attribute x of another object"),

@@ -96,6 +96,8 @@ cdef int put_array(Words* w, cnp.ndarray a) except -1:
             same = i + 1
             break
     put(w, same)
+    if not cnp.PyArray_FLAGS(a) & (cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_F_CONTIGUOUS):
+        put(w, order_of(a))  # NumPy's results have it, too
     if w.by_shape:
         for i in range(ndim):
             put(w, cnp.PyArray_DIM(a, i))
@@ -108,6 +110,17 @@ cdef inline int put_float(Words* w, double value) except -1:
     cdef uint64_t word
     memcpy(&word, &value, sizeof(word))
     return put(w, word)
+
+
+cdef uint64_t order_of(cnp.ndarray a) noexcept:
+    """Which dimensions are the far ones: for each, how many are farther."""
+    cdef int i, j
+    cdef uint64_t order = 0
+    for i in range(min(cnp.PyArray_NDIM(a), 16)):
+        for j in range(cnp.PyArray_NDIM(a)):
+            if abs(cnp.PyArray_STRIDE(a, j)) > abs(cnp.PyArray_STRIDE(a, i)):
+                order += <uint64_t> 1 << 4 * i
+    return order
 
 
 cdef int put_object(Words* w, object o, int depth) except -1:

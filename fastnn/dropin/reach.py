@@ -116,6 +116,8 @@ def _add(reach: Reach, code: CodeType, names: dict[str, Any], subject: Any, seen
             reach.reason = f"reads {name}, which is not there"
         elif getattr(builtins, name) not in HARMLESS:
             reach.reason = f"calls {name}"
+        else:
+            reach.watched.append((names, name, None))
     for name in sorted(of_self):
         if reach.reason:
             return
@@ -205,6 +207,7 @@ def _add_value(
 ) -> None:
     value = names[name]
     if isinstance(value, ModuleType):
+        reach.watched.append((names, name, value))
         if _is_numeric(value.__name__):
             _add_numeric(reach, value, attributes, seen, depth)
             return
