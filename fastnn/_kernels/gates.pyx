@@ -554,7 +554,6 @@ def within(cnp.ndarray a, double limit):
     cdef bint good = True
     cdef const double* d
     cdef const float* f
-    cdef float narrow = <float> limit
     if not cnp.PyArray_IS_C_CONTIGUOUS(a) or cnp.PyArray_TYPE(a) not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):
         return bool(np.all(np.abs(a) <= limit))
     if cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT64:
@@ -564,5 +563,5 @@ def within(cnp.ndarray a, double limit):
     else:
         f = <const float*> data(a)
         for i in range(n):
-            good &= (f[i] <= narrow) & (f[i] >= -narrow)
+            good &= (<double> f[i] <= limit) & (<double> f[i] >= -limit)
     return good

@@ -129,7 +129,9 @@ class Search:
         if limit != np.inf:
             known = {path for _, path in conditions}
             arrays = [p for p in binding.paths if is_float_array(at(self.before, p)) and p not in known]
-            conditions += [(partial(_within, limit), path) for path in arrays]
+            for path in arrays:
+                largest = float(np.finfo(at(self.before, path).dtype).max) / 4  # that was tried
+                conditions.append((partial(_within, min(limit, largest)), path))
         if conditions:
             plan = Plan(plan.compute, plan.operands, plan.result, plan.effects, tuple(conditions))
         # Scalars that may be others: those that are operands, and floats that theirs does not look at.
@@ -190,7 +192,7 @@ class Search:
                 limit = size
             if self._same(rule, plan, LARGEST[rule.summed]):
                 return limit
-        limit = float(np.finfo(np.float64).max)
+        limit = LARGEST[rule.summed]
         return limit if self._same(rule, plan, 1e300, special=True) else np.inf
 
     # ------------------------------------------------------------ what is left behind
