@@ -427,6 +427,14 @@ def half(x):
 def relu(x):
     return np.where(x > 0, x, half(abs(x)))
 
+## a built-in function
+def relu(x):
+    return (x + abs(x)) / 2
+
+## what it calls np
+def relu(x):
+    return np.maximum(x, 0)
+
 ## a float of its class
 class relu:
     leak = 0.0
@@ -435,6 +443,26 @@ class relu:
         return np.where(x > 0, x, self.leak * abs(x))
 
 ## a method
+class relu:
+
+    def bend(self, x):
+        return 0 * abs(x)
+
+    def forward(self, x):
+        return np.where(x > 0, x, self.bend(x))
+
+## a method that its class had not
+class Layer:
+
+    def bend(self, x):
+        return 0 * abs(x)
+
+class relu(Layer):
+
+    def forward(self, x):
+        return np.where(x > 0, x, self.bend(x))
+
+## a method of its own
 class relu:
 
     def bend(self, x):
@@ -518,6 +546,49 @@ def relu(x):
     y = np.zeros(x.shape, 'f')
     y[x > 0] = x[x > 0]
     return y
+
+## calls save
+def relu(x):
+    np.save('/dev/null', x)
+    return np.maximum(x, 0)
+
+## calls tofile
+def relu(x):
+    x.tofile('/dev/null')
+    return np.maximum(x, 0)
+
+## calls set_printoptions
+def relu(x):
+    np.set_printoptions(precision=8)
+    return np.maximum(x, 0)
+
+## reads counted, which may change
+counted = np.vectorize(lambda v: v if v > 0 else 0.0)
+
+def relu(x):
+    return counted(x)
+
+## calls tick, which has a memory of its own
+def tick(calls=[]):
+    calls.append(1)
+
+def relu(x):
+    tick()
+    return np.maximum(x, 0)
+
+## calls bend, which has a memory of its own
+def bend(x):
+    return x * bend.gain
+bend.gain = 1.0
+
+def relu(x):
+    return np.maximum(bend(x), 0)
+
+## has a loop whose end its numbers decide
+def relu(x):
+    while x.min() < -1:
+        x = x / 2
+    return np.maximum(x, 0)
 
 ## calls eval
 def relu(x):

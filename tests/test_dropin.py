@@ -1,6 +1,7 @@
 """fastnn's ops behind somebody else's functions and methods: never another number, effect or error than their own."""
 
 import copy
+import enum
 import inspect
 import io
 import itertools
@@ -12,6 +13,7 @@ import textwrap
 import threading
 import traceback
 import types
+import warnings
 from contextlib import redirect_stdout
 from fractions import Fraction
 from pathlib import Path
@@ -270,8 +272,12 @@ CHANGES = {
     "a float of its module": lambda g: g.__setitem__("LEAK", 0.5),
     "a number of its module": lambda g: g.__setitem__("LEAK", 1),
     "a function of its module": lambda g: g.__setitem__("half", abs),
+    "a built-in function": lambda g: g.__setitem__("abs", np.square),
+    "what it calls np": lambda g: g.__setitem__("np", types.SimpleNamespace(maximum=np.minimum)),
     "a float of its class": lambda g: setattr(g["relu"], "leak", 2.0),
     "a method": lambda g: setattr(g["relu"], "bend", lambda self, x: x),
+    "a method that its class had not": lambda g: setattr(g["relu"], "bend", lambda self, x: x),
+    "a method of its own": lambda g: setattr(g["it"], "bend", lambda x: x),
     "an attribute": lambda g: g["it"].__setattr__("leak", 2.0),
     "an array that it scales by": lambda g: setattr(g["it"], "scale", np.arange(3.0)),
 }
@@ -303,6 +309,178 @@ def test_what_has_other_effects_or_is_another_thing_is_left(reason):
         with redirect_stdout(io.StringIO()):
             outcome(lambda: relu(X.copy()))
     assert finding().ours == () and finding().reasons in [(reason,), ()]  # none where it never came back
+
+
+def test_a_function_of_numpy_may_be_replaced_later(monkeypatch):
+    sigmoid, finding, _ = told("def sigmoid(x): return 1 / (1 + np.exp(-x))", "sigmoid")
+    assert_same([sigmoid(X), sigmoid(X)], [1 / (1 + np.exp(-X))] * 2)
+    calls = []
+    monkeypatch.setattr(np, "exp", lambda x: calls.append(x) or x * x)
+    assert_same([sigmoid(X), sigmoid(X)], [1 / (1 + X * X)] * 2)
+    assert len(calls) == 2
+    assert finding().ours == ("sigmoid",)
+
+
+@pytest.mark.parametrize("called", ["super().forward(x)", "super(Relu, self).forward(x)", "(lambda s: s)(super())"])
+def test_what_super_reaches_is_followed(called):
+    source = f"""
+        calls = []
+        class Layer:
+            def forward(self, x):
+                calls.append(x)
+                return x * self.gain
+        class Relu(Layer):
+            gain = 1.0
+            def forward(self, x):
+                x = np.maximum(x, 0)
+                return {called if "super()." in called or "super(R" in called else f"({called}).forward(x)"}
+    """
+    _, finding, names = told(source, "Relu")
+    it = names.Relu()
+    for _ in range(4):
+        assert_same(it.forward(X), np.maximum(X, 0))
+    it.gain = 2.0
+    assert_same(it.forward(X), np.maximum(X, 0) * 2)
+    assert len(names.calls) == 5 and finding().ours == ()
+
+
+def test_attributes_that_a_class_computes_are_read_as_often_as_by_the_body():
+    source = """
+        read = []
+        class Affine:
+            def __init__(self, W, b): self.W, self.b = W, b
+            def forward(self, x):
+                self.x = x
+                return x @ self.W + self.b
+        class Lazy(Affine):
+            W = property(lambda self: read.append("W") or self.w, lambda self, w: setattr(self, "w", w))
+        class Named(Affine):
+            def __init__(self, W, b): self.named = {"W": W, "b": b}
+            def __getattr__(self, name):
+                read.append(name)
+                return self.__dict__["named"][name]
+        class Freed(Affine):
+            def __del__(self): read.append("freed")
+    """
+    rng = np.random.default_rng(0)
+    x, W, b = numbers(rng, (3, 2)), numbers(rng, (2, 4)), numbers(rng, 4)
+    results = []
+    for replacer in (None, dropin.Replacer()):
+        names = module(source, replacer)
+        made = [names.Affine(W, b), names.Lazy(W, b), names.Named(W, b), names.Freed(W, b)]
+        results.append([it.forward(x) for it in made for _ in range(3)])
+        del made
+        results[-1].append(names.read)
+    assert_same(*results)
+
+
+def test_shapes_may_decide():
+    for shape, body in ((5, "x if len(x) % 2 else y"), (7, "x if 7 in x.shape else y"), (9, "y[:8]")):
+        source = f"def relu(x):\n  y = np.maximum(x, 0)\n  return {body}"
+        relu, twin = told(source)[0], module(source).relu
+        for n in (4, 4, 6, shape, shape):
+            x = np.linspace(-1, 1, n)
+            assert_same(relu(x), twin(x), body)
+
+
+def test_an_update_that_fails_midway_has_been_made_once():
+    source = "class SGD:\n  def update(self, p, g):\n    for k in p: p[k] -= 0.1 * g[k]"
+    results = []
+    for replacer in (None, dropin.Replacer()):
+        p, it = {"W": np.ones((2, 2)), "b": np.ones(2)}, module(source, replacer).SGD()
+        for n in (2, 2, 2, 3):
+            failed = outcome(lambda n=n, it=it, p=p: it.update(p, {"W": np.ones((2, 2)), "b": np.ones(n)}))
+        results.append((p, failed))
+    assert_same(*results)
+
+
+# What a first call does not show: the body, calls before, and the call that tells.
+PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]])
+UNSEEN = {
+    "labels that do not count": (
+        "def loss(y, t): return -np.sum(np.log(y[np.arange(len(t)), t] + 1e-7) * (t != 0)) / len(t)",
+        (PROBABILITIES, np.array([1, 2])),
+        (PROBABILITIES, np.array([0, 1])),
+    ),
+    "rows with more than one class": (
+        "def loss(y, t): return -np.mean(np.log(y[np.arange(len(y)), np.argmax(t, axis=1)] + 1e-7))",
+        (PROBABILITIES, np.array([[1, 0, 0], [0, 0, 1]])),
+        (PROBABILITIES, np.array([[1, 1, 0], [0, 1, 1]])),
+    ),
+    "a whole number in an array": (
+        "def relu(x, n): return np.maximum(x, 0) * (2 if n[0] > 0 else 1)",
+        (X, np.array([0])),
+        (X, np.array([3])),
+    ),
+    "a step over NaN": (
+        "def sgd(p, g):\n  for k in p:\n    if np.isfinite(g[k]).all(): p[k] -= 0.1 * g[k]\n  return p",
+        ({"W": X + 1, "b": X[0] + 1}, {"W": X, "b": X[0]}),
+        ({"W": X + 1, "b": X[0] + 1}, {"W": np.full_like(X, np.nan), "b": X[0]}),
+    ),
+    "numbers that overflow": (
+        "def relu(x): return (np.abs(x) + x) / 2",
+        (X.astype("f"),),
+        (np.array([[-1.0, 3e38, 1.0]] * 2, "f"),),
+    ),
+    "larger numbers that overflow": (
+        "def relu(x): return (np.abs(x) + x) / 2",
+        (X,),
+        (np.array([[-1.0, 1e308, 1.0]] * 2),),
+    ),
+    "numbers that are none": (
+        "def relu(x): return (np.abs(x) + x) / 2",
+        (X.astype("f"),),
+        (np.array([[-np.inf, 1.0, 2.0]] * 2, "f"),),
+    ),
+    "large numbers that are cut": (
+        "def affine(x, W, b): return np.clip(x @ W + b, -1e4, 1e4)",
+        (X, X.T, X[0, :2]),
+        (X * 1e6, X.T, X[0, :2]),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", UNSEEN)
+def test_what_a_first_call_does_not_show(what):
+    source, seen, unseen = UNSEEN[what]
+    name = source[4 : source.index("(")]
+    results = []
+    for replacer in (None, dropin.Replacer()):
+        call = getattr(module(source, replacer), name)
+        with np.errstate(all="ignore"):
+            results.append([call(*copy.deepcopy(args)) for args in (seen, seen, unseen, seen)])
+    assert_same(*results)
+
+
+def test_underflow_is_raised_where_numpy_raises_it():
+    source = """
+        def softmax(x):
+            e = np.exp(x - x.max(axis=1, keepdims=True))
+            return e / e.sum(axis=1, keepdims=True)
+    """
+    softmax, _, _ = told(source, "softmax")
+    with np.errstate(all="raise"):
+        for _ in range(3):
+            softmax(X)
+        with pytest.raises(FloatingPointError):
+            softmax(X * 1000)
+
+
+@pytest.mark.parametrize("follow", [sys.settrace, sys.setprofile])
+def test_whoever_follows_a_script_sees_no_trial(follow):
+    seen = []
+    was = sys.gettrace() if follow is sys.settrace else sys.getprofile()
+    relu, finding, _ = told("def relu(x): return np.maximum(x, 0)")
+    follow(lambda frame, event, arg: seen.append((frame.f_code.co_name, event)))
+    try:
+        relu(X)
+        relu(X)
+    finally:
+        follow(was)
+    assert {name for name, event in seen if event == "call"} == {"relu"} and seen.count(("relu", "call")) == 2
+    relu(X)
+    relu(X)
+    assert finding().ours == ("relu",)
 
 
 def test_effects_happen_once():
@@ -534,8 +712,22 @@ def test_kinds_are_told_apart():
     calls = []
     gate = Gate(None, lambda gate, frame, args: calls.append(args), lambda *_: None)
     x = np.ones((3, 2))
-    alone = [x, x.astype("f"), x[0], x.T, np.ones((4, 4))[:, ::2], x[:1], x[:, :1], x[:0], x.astype(">f8"), x > 0]
+    alone = [
+        x,
+        x.astype("f"),
+        x[0],
+        x.T,
+        np.ones((4, 4))[:, ::2],
+        np.ones((4, 4))[:, ::2].T,
+        x[:1],
+        x[:, :1],
+        x[:0],
+        x.astype(">f8"),
+        x > 0,
+    ]
     alone += [1, 2, True, 1.0, 2.0, np.float64(1), "a", "b", None, int, np.sum, np.exp, object()]
+    alone += [-1, -2, -1.0, -2.0, -0.0, np.int64(-1), np.int64(-2), 2**61 - 1, x[:, :0]]
+    alone += [{-1: x}, {-2: x}, {1: x}, {True: x}, {1.0: x}]
     alone += [[x], (x,), {"a": x}, {"b": x}, {"a": x, "b": x}, [x, x]]
     unlike = [*((each,) for each in alone), (x, x), (x, x.copy()), (x, x[0]), (np.exp, x)]
     read_only = x.copy()
@@ -549,6 +741,18 @@ def test_kinds_are_told_apart():
     gate.look_at(None, True)
     gate.learn((x,), None)
     assert gate.kind_of(x.copy()) and not gate.kind_of(np.zeros((7, 5)))
+
+
+def test_what_is_no_plain_scalar_is_told_by_none():
+    class Mode(enum.StrEnum):
+        ON, OFF = "on", "off"
+
+    relu, finding, _ = told("def relu(x, mode): return np.maximum(x, 0) if mode in ('on', b'on', 1j) else x * 2")
+    for on, off in ((Mode.ON, Mode.OFF), (b"on", b"off"), (1j, 2j)):
+        for mode in (on, on, off):
+            expected = X * 2 if mode is off else np.maximum(X, 0)
+            np.testing.assert_array_equal(relu(X, mode), expected)
+    assert finding().ours == ()
 
 
 def test_an_unknown_kind_begins_and_a_known_one_does_not():
@@ -574,7 +778,7 @@ def test_what_a_body_reads_is_told_from_its_code():
     )
     found = reach.of(names["Layer"].forward.__code__, names, names["Layer"]())
     assert found.names == {"n", "y", "k", "a"} and found.reason == "" and 1e-7 in found.floats
-    assert [(name, value) for _, name, value in found.watched] == [("eps", 1e-7)]
+    assert [(name, value) for _, name, value in found.watched] == [("eps", 1e-7), ("np", np), ("exp", np.exp)]
     for body, reason in (
         ("help(self)", "hands self on"),
         ("del self.x", "changes the attribute x of another object"),
@@ -601,6 +805,12 @@ def test_guards_keep_the_docstring_and_leave_what_cannot_be_guarded():
     assert names["f"].__doc__ == "doc" and names["f"](4) == 4 and names["outer"](2)(3) == 5
     with pytest.raises(SyntaxError):
         guards.compile_guarded("x = (", "f.py", lambda *_: None)
+    for importing in ("import numba", "from numba import njit", "import numba.core as nb"):
+        guards.compile_guarded(f"{importing}\ndef f(x): return x", "f.py", lambda *_: pytest.fail("is compiled"))
+    with warnings.catch_warnings(record=True) as told_of:
+        warnings.simplefilter("always")
+        guards.compile_guarded("def f(x): return '\\d'", "f.py", lambda *_: gate)
+    assert len(told_of) == 1
 
 
 def test_any_source_can_be_guarded():

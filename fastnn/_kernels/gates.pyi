@@ -32,6 +32,7 @@ class Kind:
 
 class Gate:
     names: tuple[str, ...] | None
+    methods: tuple[str, ...]
     by_shape: bool
     is_open: bool
     serves: bool
@@ -46,7 +47,13 @@ class Gate:
     def serve_in(self, frame: FrameType, *args: Any) -> Any: ...
     def returned(self, result: Any) -> Any: ...
     def returned_to(self, frame: FrameType, result: Any) -> Any: ...
-    def look_at(self, names: tuple[str, ...] | None, by_shape: bool) -> None: ...
+    def look_at(
+        self,
+        names: tuple[str, ...] | None,
+        by_shape: bool,
+        methods: tuple[str, ...] = ...,
+        of: type | None = ...,
+    ) -> None: ...
     def kind_of(self, *args: Any) -> Kind | None: ...
     def learn(
         self,

@@ -7,8 +7,9 @@ it.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.dict cimport PyDict_GetItemWithError
 from cpython.object cimport PyObject, PyObject_Hash
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
 
 cimport numpy as cnp
@@ -17,6 +18,7 @@ from fastnn._kernels.arrays cimport PyArray_CheckExact, data
 
 import numpy as np
 
+import sys
 from threading import get_ident
 from types import BuiltinFunctionType, FunctionType, ModuleType
 
@@ -51,6 +53,20 @@ cdef object MISSING = object()
 cdef set trying = set()
 
 
+cdef bint is_followed() except -1:
+    """Whether somebody follows all that runs, and would follow what is tried, too."""
+    if gettrace() is not None or getprofile() is not None:
+        return True
+    for tool in range(6 if get_tool is not None else 0):
+        if get_tool(tool) is not None:
+            return True
+    return False
+
+
+cdef object gettrace = sys.gettrace, getprofile = sys.getprofile
+cdef object get_tool = sys.monitoring.get_tool if hasattr(sys, "monitoring") else None
+
+
 cdef inline int put(Words* w, uint64_t word) except -1:
     if w.n >= LIMIT:
         raise OverflowError
@@ -68,17 +84,20 @@ cdef int put_array(Words* w, cnp.ndarray a) except -1:
         cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_F_CONTIGUOUS | cnp.NPY_ARRAY_ALIGNED | cnp.NPY_ARRAY_WRITEABLE
     )) << 16
     word |= <uint64_t> (not cnp.PyArray_ISNOTSWAPPED(a)) << 15
-    word |= <uint64_t> (cnp.PyArray_SIZE(a) == 0) << 14
     word |= <uint64_t> ndim << 8
     for i in range(min(ndim, 8)):
         if cnp.PyArray_DIM(a, i) == 1:
             word |= 1 << i
+        elif cnp.PyArray_DIM(a, i) == 0:
+            word |= <uint64_t> 1 << (28 + i)
     put(w, word)
     for i in range(min(w.n_arrays, 32)):
         if w.arrays[i] == <const void*> a:
             same = i + 1
             break
     put(w, same)
+    if not cnp.PyArray_FLAGS(a) & (cnp.NPY_ARRAY_C_CONTIGUOUS | cnp.NPY_ARRAY_F_CONTIGUOUS):
+        put(w, order_of(a))  # NumPy's results have it, too
     if w.by_shape:
         for i in range(ndim):
             put(w, cnp.PyArray_DIM(a, i))
@@ -87,18 +106,45 @@ cdef int put_array(Words* w, cnp.ndarray a) except -1:
     return 0
 
 
+cdef inline int put_float(Words* w, double value) except -1:
+    cdef uint64_t word
+    memcpy(&word, &value, sizeof(word))
+    return put(w, word)
+
+
+cdef uint64_t order_of(cnp.ndarray a) noexcept:
+    """Which dimensions are the far ones: for each, how many are farther."""
+    cdef int i, j
+    cdef uint64_t order = 0
+    for i in range(min(cnp.PyArray_NDIM(a), 16)):
+        for j in range(cnp.PyArray_NDIM(a)):
+            if abs(cnp.PyArray_STRIDE(a, j)) > abs(cnp.PyArray_STRIDE(a, i)):
+                order += <uint64_t> 1 << 4 * i
+    return order
+
+
 cdef int put_object(Words* w, object o, int depth) except -1:
     cdef type kind = type(o)
     if o is None:
         put(w, NONE)
     elif PyArray_CheckExact(o):
         put_array(w, o)
-    elif kind is float or isinstance(o, np_inexact):
+    elif kind is float:
+        put(w, <uint64_t> <size_t> <PyObject*> kind)
+        put_float(w, o)
+    elif kind is int or kind is bool:
+        put(w, <uint64_t> <size_t> <PyObject*> kind)
+        put(w, <uint64_t> <int64_t> o)  # the hashes of -1 and -2 are one
+    elif kind is str:
         put(w, <uint64_t> <size_t> <PyObject*> kind)
         put(w, <uint64_t> PyObject_Hash(o))
-    elif kind is int or kind is bool or kind is str or isinstance(o, np_generic):
+    elif isinstance(o, np_generic):
         put(w, <uint64_t> <size_t> <PyObject*> kind)
-        put(w, <uint64_t> PyObject_Hash(o))
+        item = o.item()
+        if type(item) is float:
+            put_float(w, item)
+        else:
+            put(w, <uint64_t> PyObject_Hash(repr(item)))
     elif (kind is tuple or kind is list) and depth < DEEPEST:
         put(w, SEQUENCE | <uint64_t> (kind is list) << 8 | <uint64_t> len(o) << 16)
         for each in o:
@@ -107,6 +153,8 @@ cdef int put_object(Words* w, object o, int depth) except -1:
         put(w, DICT | <uint64_t> len(o) << 16)
         for key, value in (<dict> o).items():
             put(w, <uint64_t> PyObject_Hash(key))
+            if type(key) is not str:
+                put_object(w, key, depth + 1)
             put_object(w, value, depth + 1)
     elif isinstance(o, standing):
         put(w, <uint64_t> <size_t> <PyObject*> o)
@@ -115,7 +163,6 @@ cdef int put_object(Words* w, object o, int depth) except -1:
     return 0
 
 
-cdef object np_inexact = np.inexact
 cdef object np_generic = np.generic
 cdef tuple standing = (type, FunctionType, BuiltinFunctionType, ModuleType, np.ufunc)
 
@@ -309,6 +356,8 @@ cdef class Kind:
 
     cdef bint fits(self, Words* w) except -1:
         cdef Py_ssize_t i
+        cdef PyObject* found
+        cdef tuple entry
         cdef const uint64_t* words = <const uint64_t*> PyBytes_AS_STRING(self.words)
         cdef const char* is_open = PyBytes_AS_STRING(self.open)
         if self.n != w.n:
@@ -316,8 +365,13 @@ cdef class Kind:
         for i in range(self.n):
             if words[i] != w.words[i] and not is_open[i]:
                 return False
-        for names, name, value in self.watched:
-            now = names.get(name, MISSING)
+        for entry in self.watched:
+            names, name, value = entry
+            if type(names) is dict:
+                found = PyDict_GetItemWithError(<dict> names, name)
+                now = None if found == NULL else <object> found
+            else:
+                now = names.get(name)
             if now is not value and not (type(now) is type(value) and type(now) in SCALARS and now == value):
                 return False
         return True
@@ -343,6 +397,8 @@ cdef class Gate:
     ----------
     names : tuple of str, or None
         The attributes of the first argument that the body may read; None where it has none.
+    methods : tuple of str
+        Those of its class that it calls on the first argument, which may have its own.
     by_shape : bool
         Whether calls with arrays of other shapes are of another kind.
     is_open : bool
@@ -355,6 +411,8 @@ cdef class Gate:
     cdef list kinds
     cdef dict pending
     cdef readonly tuple names
+    cdef readonly tuple methods
+    cdef set types
     cdef public bint is_open
     cdef public bint serves
     cdef readonly bint by_shape
@@ -363,6 +421,7 @@ cdef class Gate:
     def __init__(self, code, begin, end):
         self.code, self.begin, self.end = code, begin, end
         self.kinds, self.pending, self.is_open, self.serves = [], {}, True, True
+        self.methods, self.types = (), set()
 
     cdef int describe(self, Words* w, tuple args) except -1:
         cdef Py_ssize_t i, first = 0
@@ -379,6 +438,10 @@ cdef class Gate:
                     put(w, ABSENT)
                 else:
                     put_object(w, value, 0)
+            if self.methods:
+                own = getattr(args[0], "__dict__", ())
+                for name in self.methods:
+                    put(w, name in own)
         for i in range(first, len(args)):
             put_object(w, args[i], 0)
         return 0
@@ -399,12 +462,17 @@ cdef class Gate:
         if self.pending:  # a body that raised has not come back
             self.pending.pop(id(<object> (frame if frame != NULL else frame_of_caller())), None)
         try:
-            self.describe(&w, args)
-            for kind in self.kinds:
+            # The attributes of what nobody has looked at may be computed.
+            known = self.names is None or type(args[0]) in self.types
+            if known:
+                self.describe(&w, args)
+            for kind in self.kinds if known else ():
                 if kind.fits(&w):
                     kind.calls += 1
                     return kind.plan.run(args) if kind.plan is not None and self.serves else ...
         except (OverflowError, TypeError):  # too much to tell apart, or keys without a hash
+            return ...
+        if is_followed():
             return ...
         if frame == NULL:
             frame = frame_of_caller()
@@ -425,10 +493,14 @@ cdef class Gate:
                 self.end(self, trial, result)
         return result
 
-    def look_at(self, names, bint by_shape):
-        """Tell calls apart by these attributes of the first argument, too, and by all shapes."""
-        if names != self.names or by_shape != self.by_shape:
-            self.names, self.by_shape, self.kinds = names, by_shape, []
+    def look_at(self, names, bint by_shape, tuple methods=(), type of=None):
+        """Tell calls apart by these attributes of the first argument, too, if it is of this type, and by all shapes."""
+        if names != self.names or by_shape != self.by_shape or methods != self.methods:
+            if names != self.names or methods != self.methods:
+                self.types = set()
+            self.names, self.by_shape, self.methods, self.kinds = names, by_shape, methods, []
+        if of is not None:
+            self.types.add(of)
 
     def kind_of(self, *args):
         """The kind of a call that was tried before; None of a new one."""
@@ -482,7 +554,6 @@ def within(cnp.ndarray a, double limit):
     cdef bint good = True
     cdef const double* d
     cdef const float* f
-    cdef float narrow = <float> limit
     if not cnp.PyArray_IS_C_CONTIGUOUS(a) or cnp.PyArray_TYPE(a) not in (cnp.NPY_FLOAT32, cnp.NPY_FLOAT64):
         return bool(np.all(np.abs(a) <= limit))
     if cnp.PyArray_TYPE(a) == cnp.NPY_FLOAT64:
@@ -492,5 +563,5 @@ def within(cnp.ndarray a, double limit):
     else:
         f = <const float*> data(a)
         for i in range(n):
-            good &= (f[i] <= narrow) & (f[i] >= -narrow)
+            good &= (<double> f[i] <= limit) & (<double> f[i] >= -limit)
     return good

@@ -23,6 +23,7 @@ from typing import Any
 
 from fastnn._kernels.gates import Gate
 
+COMPILERS = {"numba"}  # compile functions from their bytecode, in which a guard is no thing that they know
 ANSWER = "__fastnn_answer__"
 Definition = ast.FunctionDef
 # Told the class's name, or "", the function's and its code without a guard: its gate, or None where it shall have none.
@@ -32,7 +33,11 @@ Chooser = Callable[[str, str, CodeType], Gate | None]
 def compile_guarded(source: Any, filename: str, choose: Chooser) -> CodeType:
     """A module's code, compiled as Python does it, with guards in the functions that are chosen."""
     code = compile(source, filename, "exec", dont_inherit=True)
-    tree = ast.parse(source, filename)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the first compilation has said them
+        tree = ast.parse(source, filename)
+    if any(_imports(node) & COMPILERS for node in ast.walk(tree)):
+        return code
     gates: dict[str, Gate] = {}
     codes = _by_place(code)
     for of_class, definition in _definitions(tree):
@@ -46,8 +51,14 @@ def compile_guarded(source: Any, filename: str, choose: Chooser) -> CodeType:
     if not gates:
         return code
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the first compilation has said them
+        warnings.simplefilter("ignore")
         return _with_gates(compile(tree, filename, "exec", dont_inherit=True), gates)
+
+
+def _imports(node: ast.AST) -> set[str]:
+    names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
+    names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+    return {name.split(".")[0] for name in names}
 
 
 def _definitions(tree: ast.AST, of_class: str = "") -> Iterator[tuple[str, Definition]]:

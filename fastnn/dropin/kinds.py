@@ -22,6 +22,7 @@ from fastnn.trials.base import Path
 
 MOST_BYTES = 1 << 26  # of arguments that are copied to be tried
 MOST_KINDS = 24
+PATIENCE = 3.0  # seconds that the kinds of one function may take to be tried
 LONGEST = 0.25  # seconds of a call that is run some thirty times to be tried
 _spent = [0.0]  # seconds for trying, in all
 
@@ -62,6 +63,8 @@ class Definition:
         Whether it calls others that have gates.
     around : callable
         Gives a context for whatever is no work of the script's.
+    spent : float
+        Seconds that its kinds have taken to be tried.
     """
 
     module: str
@@ -71,6 +74,7 @@ class Definition:
     closed: str = ""
     has_parts: bool = False
     around: Callable[[], AbstractContextManager[Any]] = nullcontext
+    spent: float = 0.0
 
     def __str__(self) -> str:
         return ".".join(filter(None, (self.module, self.of_class, self.name)))
@@ -96,10 +100,12 @@ class Definition:
         except Exception as error:
             self._close(gate, f"could not be tried: {error!r}")
         finally:
-            _spent[0] += perf_counter() - start
+            seconds = perf_counter() - start
+            _spent[0] += seconds
+            self.spent += seconds
 
     def _begun(self, gate: Gate, frame: FrameType, args: Args) -> Trial | None:
-        if len(gate.plans) >= MOST_KINDS:
+        if len(gate.plans) >= MOST_KINDS or self.spent > PATIENCE:
             return None
         subject = args[0] if args and self._is_mine(args[0]) else None
         found = reach_of(gate.code, frame.f_globals, subject)
@@ -107,8 +113,11 @@ class Definition:
         if found.reason:
             self._close(gate, found.reason)
             return None
+        if subject is None and gate.names is not None:  # a method that is called with something else
+            return None
         names = None if subject is None else tuple(sorted({*(gate.names or ()), *found.names}))
-        gate.look_at(names, gate.by_shape or found.by_shape)
+        methods = tuple(sorted({*gate.methods, *found.methods}))
+        gate.look_at(names, gate.by_shape or found.by_shape, methods, type(subject))
         leaves = [leaf for _, leaf in walk(args, names)]
         others = {type(leaf).__name__ for leaf in leaves if not is_plain(leaf)}
         try:
@@ -136,7 +145,7 @@ class Definition:
         if found is None:
             self._leave(gate, trial.before, search.reason)
         else:
-            gate.look_at(gate.names, gate.by_shape or found.by_shape)
+            gate.look_at(gate.names, gate.by_shape or found.by_shape, gate.methods)
             watched = tuple(trial.reach.watched)
             kind = gate.learn(trial.before, found.plan, watched, found.others, _types(trial.before, gate))
             self.kinds.append(Outcome(found.ours, "", kind))

@@ -33,6 +33,8 @@ class Samples:
         self.one_hot = {path for path, leaf in self.leaves.items() if is_one_hot(leaf)}
         self.first = next((path for path in arrays if path[0] == of_self), None)
         largest = max([self.leaves[path].size for path in arrays], default=MANY)
+        # Whole numbers may be indices of these.
+        self.classes = min([self.leaves[path].shape[-1] for path in arrays if self.leaves[path].ndim > 1], default=0)
         # Few numbers at a time show little.
         self.seeds = range(1, 3 + min(16, MANY // max(1, largest)))
 
@@ -82,9 +84,9 @@ class Samples:
             if value.dtype.kind == "b":
                 return rng.random(value.shape) < 0.5
             if value.dtype.kind in "iu":
-                if soft:
-                    return value
-                return rng.permutation(value.reshape(-1)).reshape(value.shape) if value.ndim == 1 else _rows(rng, value)
+                if is_one_hot(value) and not soft:
+                    return _rows(rng, value)
+                return self._whole(rng, value)
             if value.dtype.kind != "f":
                 return value
             if path in self.one_hot and not soft:
@@ -100,6 +102,17 @@ class Samples:
             return np.full_like(x, x.flat[0]) if x.size and rng.random() < 0.5 else x
 
         return copied(self.args, self.names, change)
+
+    def _whole(self, rng: np.random.Generator, like: Any) -> Any:
+        """Other whole numbers: as indices where they may be some, or those that are there."""
+        if not like.size or like.min() < 0:
+            return rng.permutation(like.reshape(-1)).reshape(like.shape)
+        most = int(like.max())
+        if like.ndim == 1 and most < self.classes:
+            most = self.classes - 1
+        elif most == like.min():
+            most += 1  # all are one, which shows nothing
+        return rng.integers(0, most, like.shape, endpoint=True).astype(like.dtype)
 
 
 def _numbers(

@@ -26,6 +26,7 @@ from fastnn.trials.base import Call, Path
 Theirs = Callable[..., Any]
 # Up to which size numbers are tried, one after the other; what bends does so between two of them.
 SIZES = 1.0, 20.0, 80.0, 700.0
+LARGEST = 1e300, 1e9  # where nothing is summed, and where sums would overflow in an order of their own
 UNLIKE = "is like no op of fastnn's"
 MOST = 400  # ways to bind a rule that are tried
 
@@ -125,14 +126,16 @@ class Search:
             if not conditions:
                 self.reason = f"is not {rule.ours} of all targets"
                 return None
-        if rule.bends or rule.domain == "unit":
+        if rule.bends or not binding.whole:  # which looks at its numbers itself
             limit = self._limit(rule, same)
             if limit is None or (binding.whole and limit != np.inf):
                 return None
             if limit != np.inf:
                 known = {path for _, path in conditions}
                 arrays = [p for p in binding.paths if is_float_array(at(self.before, p)) and p not in known]
-                conditions += [(partial(_within, limit), path) for path in arrays]
+                for path in arrays:
+                    largest = float(np.finfo(at(self.before, path).dtype).max) / 4  # that was tried
+                    conditions.append((partial(_within, min(limit, largest)), path))
         if conditions:
             plan = Plan(plan.compute, plan.operands, plan.result, plan.effects, tuple(conditions))
         # Scalars that may be others: those that are operands, and floats that theirs does not look at.
@@ -191,9 +194,9 @@ class Search:
                 if reason:
                     return limit
                 limit = size
-            if same(1e300):
+            if same(LARGEST[bool(rule.summed)]):
                 return limit
-        limit = float(np.finfo(np.float64).max)
+        limit = LARGEST[bool(rule.summed)]
         return limit if same(1e300, special=True) else np.inf
 
     # ------------------------------------------------------------ what is left behind
@@ -229,11 +232,12 @@ class Search:
 
 @contextmanager
 def undisturbed() -> Iterator[set[str]]:
-    """Without a trace in the global generators; gives what NumPy would have warned of."""
+    """Without a trace in the global generators; gives what NumPy would have told of, of underflow only if it does."""
     of_numpy, of_python = np.random.get_state(), random.getstate()  # noqa: NPY002, theirs is what is kept
     warned = set[str]()
     try:
-        with np.errstate(all="call", under="ignore", call=lambda kind, flag: warned.add(kind)):
+        under: Any = "ignore" if np.geterr()["under"] == "ignore" else "call"
+        with np.errstate(all="call", under=under, call=lambda kind, flag: warned.add(kind)):
             yield warned
     finally:
         np.random.set_state(of_numpy)  # noqa: NPY002
@@ -241,7 +245,7 @@ def undisturbed() -> Iterator[set[str]]:
 
 
 def _one_hot(t: Any) -> bool:
-    return class_indices(t, t) is not t
+    return class_indices(t if is_float_array(t) else np.empty(t.shape), t) is not t
 
 
 def _within(limit: float, x: Any) -> bool:

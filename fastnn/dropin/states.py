@@ -71,7 +71,7 @@ def at(args: Args, path: Path) -> Any:
 
 def is_plain(leaf: Any) -> bool:
     """Whether a leaf can be copied and told of completely."""
-    return type(leaf) is np.ndarray or isinstance(leaf, SCALARS)
+    return type(leaf) in (np.ndarray, bool, int, float, str, type(None)) or isinstance(leaf, np.generic)
 
 
 class Copier:

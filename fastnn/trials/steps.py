@@ -148,6 +148,8 @@ class StepRule(Rule):
                 rest = iter(given[len(arrays) :])
                 values = [_value(each, rest) for each in numbers]
                 made: list[Any] = []
+                if any(each.shape != row[0].shape for row in zip(*columns, strict=True) for each in row):
+                    raise ValueError("nothing may have changed when one of them does not fit")
                 for row in zip(*columns, strict=True):
                     out = (row[:-1] if self.kept else row[0]) if in_place else None
                     new = self.compute(*row, *values, out=out)
