@@ -4,7 +4,7 @@ these."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,13 @@ class Run:
     result: Any
     args: Args
     warned: set[str]
+    _written: dict[Path, bool] = field(default_factory=dict, compare=False)
+
+    def has_written(self, path: Path, now: Any, before: Any) -> bool:
+        """Whether the numbers of an array are others than before; told once for all ops that are tried."""
+        if path not in self._written:
+            self._written[path] = not _equal(now, before)
+        return self._written[path]
 
 
 class Explainer:
@@ -157,7 +164,7 @@ class Explainer:
             if not (isinstance(value, SCALARS) and type(value) is type(was) and _equal(value, was)):
                 yield path, self(value, path)
         elif isinstance(value, np.ndarray):
-            if not _equal(value, self.leaves[path]):
+            if self.run.has_written(path, value, self.leaves[path]):
                 for i, out in enumerate(self.outs):
                     if self._is(value, i, np.asarray(out)):  # of arrays without dimensions ops make scalars
                         yield path, Source("out", i, True)

@@ -22,6 +22,7 @@ from fastnn.trials.base import Path
 
 MOST_BYTES = 1 << 26  # of arguments that are copied to be tried
 MOST_KINDS = 24
+FEW_KINDS = 12  # of which one should have come twice
 PATIENCE = 3.0  # seconds that the kinds of one function may take to be tried
 LONGEST = 0.25  # seconds of a call that is run some thirty times to be tried
 _spent = [0.0]  # seconds for trying, in all
@@ -105,11 +106,16 @@ class Definition:
             self.spent += seconds
 
     def _begun(self, gate: Gate, frame: FrameType, args: Args) -> Trial | None:
-        if len(gate.plans) >= MOST_KINDS or self.spent > PATIENCE:
+        if len(self.kinds) >= MOST_KINDS or self.spent > PATIENCE:
+            return None
+        if len(self.kinds) >= FEW_KINDS and not any(outcome.kind.calls for outcome in self.kinds):
+            self._close(gate, "is called in another way each time")
             return None
         subject = args[0] if args and self._is_mine(args[0]) else None
         found = reach_of(gate.code, frame.f_globals, subject)
         self.has_parts |= found.has_parts
+        if found.loops and not any(rule.loops for rule in trials.of(self.of_class, self.name)):
+            found.reason = found.reason or "has a loop whose end its numbers decide"
         if found.reason:
             self._close(gate, found.reason)
             return None

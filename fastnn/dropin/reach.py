@@ -33,6 +33,8 @@ CONSTANTS = bool, int, float, complex, str, bytes, type(None), type(Ellipsis), n
 BESIDE = re.compile(r"(save|load|set|show|print|seed|info|test).*|.*(file|txt|dump|memmap|errcall)")
 # What a class may have of its own so that a copy of an object, or an attribute, is not all that there is to it.
 ACCESS = "__getattribute__", "__getattr__", "__setattr__", "__delattr__", "__del__"
+# What no kind tells of an array.
+HIDDEN = {"base", "flags", "ctypes", "strides", "__array_interface__"}
 SIZES = {"shape", "size", "ndim", "nbytes", "strides"}
 DEEPEST = 6
 
@@ -54,6 +56,8 @@ class Reach:
         The floats among its constants and among what is watched.
     by_shape : bool
         Whether shapes may decide what it does, or whether it raises.
+    loops : bool
+        Whether it has a loop whose end its numbers decide.
     has_parts : bool
         Whether it calls functions with gates of their own.
     reason : str
@@ -65,6 +69,7 @@ class Reach:
     watched: list[tuple[Mapping[str, Any], str, Any]] = field(default_factory=list)
     floats: list[float] = field(default_factory=list)
     by_shape: bool = False
+    loops: bool = False
     has_parts: bool = False
     reason: str = ""
 
@@ -104,8 +109,11 @@ def _add(reach: Reach, code: CodeType, names: dict[str, Any], subject: Any, seen
         decides = (branches or read & {"min", "max"}) and (attributes & SIZES or "len" in read)
         decides = decides or any(_may_be_a_size(c) for c in each.co_consts)
         reach.by_shape |= bool(decides or names_of & {"RAISE_VARARGS", "LOAD_ASSERTION_ERROR"})
+        reach.loops |= _loops(each)
     for name in sorted(attributes - of_self):
-        if BESIDE.fullmatch(name):
+        if name in HIDDEN:
+            reach.reason = reach.reason or f"looks at {name}"
+        if BESIDE.fullmatch(name) and not hasattr(dict, name):
             reach.reason = reach.reason or f"calls {name}"
     for name in sorted(read):
         if reach.reason:
@@ -122,6 +130,13 @@ def _add(reach: Reach, code: CodeType, names: dict[str, Any], subject: Any, seen
         if reach.reason:
             return
         _add_attribute(reach, subject, name, seen, depth)
+
+
+def _loops(code: CodeType) -> bool:
+    """Whether there is a loop over no iterator, whose end its numbers decide."""
+    instructions = [*dis.get_instructions(code)]
+    heads = {each.offset for each in instructions if each.opname in ("FOR_ITER", "EXTENDED_ARG")}
+    return any("JUMP_BACKWARD" in each.opname and each.argval not in heads for each in instructions)
 
 
 def _may_be_a_size(constant: Any) -> bool:
@@ -154,11 +169,8 @@ def _scan(code: CodeType, own: str | None, read: set[str], attributes: set[str],
     loaded: Any = None  # the name that the instruction before has loaded last
     augmented, before = 0, ""  # of self.x += 1
     of_super = False  # whether super() is what has been called
-    heads = {each.offset for each in dis.get_instructions(code) if each.opname in ("FOR_ITER", "EXTENDED_ARG")}
     for instruction in dis.get_instructions(code):
         name, argument = instruction.opname, instruction.argval
-        if "JUMP_BACKWARD" in name and argument not in heads:
-            return "has a loop whose end its numbers decide"
         if name in ("CACHE", "NOP", "EXTENDED_ARG", "RESUME", "COPY_FREE_VARS", "MAKE_CELL"):
             continue
         if name == "COPY" and own is not None and loaded == own:

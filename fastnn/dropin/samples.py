@@ -45,6 +45,7 @@ class Samples:
         domain: str,
         *,
         soft: bool = False,
+        wide: bool = False,
         zeros: bool = False,
         special: bool = False,
         alike: float | None = None,
@@ -65,6 +66,8 @@ class Samples:
             As in `fastnn.trials.base.Rule`.
         soft : bool, optional
             Whether one-hot rows become any numbers.
+        wide : bool, optional
+            Whether numbers that lie from 0 to 1 become any numbers.
         zeros, special : bool, optional
             Whether -0.0, or infinities and NaN are among them.
         alike : float, optional
@@ -94,7 +97,7 @@ class Samples:
             above = domain == "positive" or (self.names is not None and path[0] == 0)
             if positive is not None:
                 above = path in positive
-            unit = domain == "unit" or (domain == "kept" and path != self.first)
+            unit = (domain == "unit" and not wide) or (domain == "kept" and path != self.first)
             x = _numbers(rng, value, size, unit, above, zeros, special, seed > 0 or value.size > 2)
             if alike is None:
                 return x

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ Theirs = Callable[..., Any]
 SIZES = 1.0, 20.0, 80.0, 700.0
 LARGEST = 1e300, 1e9  # where nothing is summed, and where sums would overflow in an order of their own
 UNLIKE = "is like no op of fastnn's"
+LONGEST = 3.0  # seconds of a search
 MOST = 400  # ways to bind a rule that are tried
 
 
@@ -75,6 +77,7 @@ class Search:
         self.theirs, self.names, self.before, self.after = theirs, names, before, after
         self.constants = list(dict.fromkeys([*constants, 0.0]))
         self.samples = Samples(before, names)
+        self.end = perf_counter() + LONGEST
         self.reason = UNLIKE
 
     def plan(self, rules: Sequence[Rule]) -> Found | None:
@@ -87,6 +90,9 @@ class Search:
                 self.reason = run
                 continue
             for binding in self._bindings(rule, run):
+                if perf_counter() > self.end:
+                    self.reason = "takes too long to be tried"
+                    return None
                 found = self._of(rule, binding, run)
                 if found:
                     return found
@@ -196,6 +202,8 @@ class Search:
                 limit = size
             if same(LARGEST[bool(rule.summed)]):
                 return limit
+        elif same(SIZES[1], wide=True):
+            return 1.0
         limit = LARGEST[bool(rule.summed)]
         return limit if same(1e300, special=True) else np.inf
 

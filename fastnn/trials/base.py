@@ -109,6 +109,8 @@ class Rule:
         Whether how many there are is a part of the formula, so that theirs may have it as a number.
     bends : bool, optional
         Whether large numbers and those that are none are a matter of the formula.
+    loops : bool, optional
+        Whether theirs may have a loop without an iterator: whatever the numbers are, it ends.
     sizes : tuple of float, optional
         Up to which other sizes numbers are to be tried.
     domain : {"any", "positive", "kept", "unit"}, optional
@@ -124,6 +126,7 @@ class Rule:
     summed: float = 0
     counts: bool = False
     bends: bool = False
+    loops: bool = False
     sizes: tuple[float, ...] = ()
     domain: str = "any"
 

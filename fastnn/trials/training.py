@@ -20,7 +20,9 @@ def rules() -> Iterator[Rule]:
     for clipped in (_clipped, _clipped_and_norm):
         yield ListRule("clip_grads", ("clip",), (_gradients, number, constant), clipped, summed=1, sizes=SMALL)
     operands = _with_transposes, _with_transposes
-    yield ListRule("remove_duplicate", ("duplicate",), operands, training.remove_duplicate, summed=1, bends=True)
+    yield ListRule(
+        "remove_duplicate", ("duplicate",), operands, training.remove_duplicate, summed=1, bends=True, loops=True
+    )
 
 
 @dataclass(frozen=True)
