@@ -240,7 +240,27 @@ class Sequential(HasMode):
         return gradient.of_network(self.layers, self.loss_layer, np.asarray(x), t, h=h, show=show)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write `params` to an .npz file, under their `names`; a file of that name is replaced."""
+        """
+        Write `params` to an .npz file, under their `names`.
+
+        Parameters
+        ----------
+        path : path-like
+            A link is followed.  An old file keeps its mode, its owner and its other names.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written.
+        ValueError
+            `path` is no regular file, but a pipe or a device.
+
+        Notes
+        -----
+        An old file is replaced at once when the new one is complete: whoever reads it meanwhile has the old one, and so
+        has everybody if the writing fails.  That cannot be for a file with several hard links, for one that is mounted,
+        as in a container, and for one in a folder that may not be written: these are changed in place.
+        """
         npz.write(path, dict(zip(self.names, map(np.asarray, self.params), strict=True)))
 
     def load(self, path: str | os.PathLike[str]) -> None:

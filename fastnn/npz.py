@@ -1,12 +1,13 @@
-"""Arrays in .npz files: written whole or not at all, read without pickles."""
+"""Arrays in .npz files: written whole or not at all where that can be, read without pickles."""
 
 from __future__ import annotations
 
+import errno
 import io
 import math
 import os
+import shutil
 import stat
-import threading
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,19 +18,69 @@ from fastnn.arguments import Array
 
 MOST_UNPACKED = 1 << 30
 
+# How a system refuses to put another file in the place of one that may well be written.
+NOT_REPLACED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY}
+
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 def write(path: str | os.PathLike[str], arrays: Mapping[str, Array]) -> None:
-    """Write arrays under their names.  A file of that name is replaced once the new one is complete."""
-    target = Path(path)
-    unfinished = target.with_name(f"{target.name}.{os.getpid()}.{threading.get_ident()}.unfinished")
+    """
+    Write arrays under their names.
+
+    A link is followed.  An old file keeps its mode, its owner, its attributes and its other names, and is replaced at
+    once when the new one is complete.  Only where it cannot be replaced, it is changed in place, so that half of it is
+    there for a while: one with several hard links, a mounted one, one in a folder that may not be written.
+
+    IsADirectoryError or ValueError, which names the file, if it is not a regular one.
+    """
+    content = io.BytesIO()
+    np.savez(content, **arrays)  # type: ignore[arg-type]
+    old = _old(path)
+    if not _replace(path, content.getbuffer(), old):
+        with open(path, "r+b") as file:
+            file.write(content.getbuffer())
+            file.truncate()
+
+
+def _old(path: str | os.PathLike[str]) -> os.stat_result | None:
+    """What is known of the file that is to be written over, if there is one and it may be."""
     try:
-        with unfinished.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-        unfinished.replace(target)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        old = os.stat(path)
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(old.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), os.fspath(path))
+    if not stat.S_ISREG(old.st_mode):
+        raise ValueError(f"{path} cannot be written: it is not a regular file")
+    with open(path, "r+b"):
+        return old
+
+
+def _replace(path: str | os.PathLike[str], content: memoryview, old: os.stat_result | None) -> bool:
+    """Put a new file in the place of the old one, if there is one; False if that must be changed in place."""
+    if old is not None and old.st_nlink > 1:
+        return False
+    target = Path(os.path.realpath(path))
+    unfinished = target.with_name(f".{os.urandom(8).hex()}.unfinished")
+    try:
+        try:
+            with unfinished.open("xb") as file:
+                file.write(content)
+                new = os.fstat(file.fileno())
+            if old is not None:
+                if (new.st_uid, new.st_gid) != (old.st_uid, old.st_gid):
+                    os.chown(unfinished, old.st_uid, old.st_gid)
+                shutil.copystat(target, unfinished)
+                os.utime(unfinished)
+            os.replace(unfinished, target)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except OSError as error:
+        if old is not None and error.errno in NOT_REPLACED:
+            return False
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from None
+    return True
 
 
 def read(path: str | os.PathLike[str], names: list[str]) -> list[Array]:
