@@ -558,7 +558,7 @@ def test_saved_and_loaded(tmp_path, rng):
     network.save(path)
     assert os.listdir(tmp_path) == ["net.npz"]
     with np.load(path) as file:
-        assert sorted(file.files) == ["W1", "W2", "b1", "b2"]
+        assert sorted(file.files) == ["W1", "W2", "architecture.json", "b1", "b2"]
     params = other.params
     other.load(str(path))
     for p, same, saved in zip(other.params, params, network.params, strict=True):

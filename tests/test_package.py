@@ -67,6 +67,7 @@ ORDER = """
     progress
     gradient
     npz
+    architecture
     networks
     optimizers
     training
