@@ -13,7 +13,7 @@ from fastnn import layers
 from fastnn.arguments import Array
 
 FORMAT = 1
-LAYERS = {f"fastnn.{name}": getattr(layers, name) for name in layers.__all__}
+LAYERS: dict[str, type[layers.Layer]] = {f"fastnn.{name}": getattr(layers, name) for name in layers.__all__}
 IN_CODE = "build the network in code and call its load(path)"
 
 # By its names: {"format": 1, "network": "fastnn.MLP", "layers": [Part, ...], "loss": Part}.

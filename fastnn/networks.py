@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import architecture, arguments, gradient, layers, npz, ops
+from fastnn import architecture, arguments, gradient, npz, ops
 from fastnn.arguments import EPS, Array
 from fastnn.layers import Affine, Layer, SoftmaxWithLoss
 from fastnn.layers.base import HasMode, in_mode, is_training, set_training, takes_train_flg
@@ -18,7 +18,7 @@ from fastnn.reference import perceptron
 __all__ = ["MLP", "Sequential", "load"]
 
 # What MLP offers, by its names: layers that take each number by itself, and output activations with their losses.
-_LAYERS: dict[str, type[Layer]] = {name: getattr(layers, name) for name in layers.__all__}
+_LAYERS = {layer.__name__: layer for layer in architecture.LAYERS.values()}
 ACTIVATIONS = {name.lower(): layer for name, layer in _LAYERS.items() if layer.elementwise and not layer.parameters}
 LOSSES = {
     name.removesuffix("WithLoss").lower(): layer

@@ -56,17 +56,20 @@ class Optimizer:
             The same keys, or the same length; ValueError otherwise, and nothing has changed.  Numbers in a dict of
             parameters, which cannot be changed in place, are replaced, as in section 6.1 of volume 1.
         """
-        given, params, grads = params, _arrays(params, _parameter), _arrays(grads, _gradient)
+        given, plain = params, arguments.can_step_in_place(*_in_order(params, grads))
+        if not plain:
+            params, grads = _arrays(params, _parameter), _arrays(grads, _gradient)
         states = [
             _zeros(params, place) if getattr(self, name) is None else getattr(self, name)
             for place, name in enumerate(self.kept, 1)
         ]
-        together = _together(params, *states, grads)
+        together = _together(params, *states, grads, plain=plain)
         for name, state in zip(self.kept, states, strict=True):
             setattr(self, name, state)
         op, constants = getattr(ops, self.op), self.constants(params)
         for *arrays, dp in together:
-            if arrays[0].flags.carray and arrays[0].dtype.isnative and not np.may_share_memory(arrays[0], dp):
+            p = arrays[0]
+            if plain or (p.flags.carray and p.dtype.isnative and not np.may_share_memory(p, dp)):
                 op(*arrays, dp, *constants, out=tuple(arrays))
             else:
                 for array, result in zip(arrays, op(*arrays, dp, *constants), strict=True):
@@ -388,10 +391,11 @@ def _check_kinds(params: Any, grads: Any) -> None:
             raise ValueError(f"params has an array of shape {p.shape} that is read-only")
 
 
-def _together(params: Any, *others: Any) -> Iterator[tuple[Any, ...]]:
-    """Each parameter with what belongs to it, once everything is known to fit."""
+def _together(params: Any, *others: Any, plain: bool = False) -> Iterator[tuple[Any, ...]]:
+    """Each parameter with what belongs to it, once everything is known to fit, as `plain` ones do their gradients."""
     arrays = _in_order(params, *others)
-    for other in arrays[1:]:
+    for other in arrays[1:-1] if plain else arrays[1:]:
         _check(arrays[0], other)
-    _check_kinds(arrays[0], arrays[-1])
+    if not plain:
+        _check_kinds(arrays[0], arrays[-1])
     return zip(*arrays, strict=True)

@@ -70,8 +70,8 @@ class Layer(HasMode):
     parameters : tuple of str
         Names of the parameters.  Each becomes an attribute, ``W``, and its gradient another, ``dW``.
     settings : tuple of str
-        Names of what else the constructor takes, each an attribute: taken from its signature.  ``W, b`` and these make
-        such a layer anew, as from a file.
+        Names of what else the constructor takes, from its signature; each is an attribute, too.  With the parameters
+        they make such a layer anew, from a file.
     kept : tuple of str
         Names of what the last forward in training mode has left for `backward`: attributes that are None before it.
     op : str
