@@ -29,7 +29,7 @@ from fastnn.layers import (
     SoftmaxWithLoss,
     Tanh,
 )
-from fastnn.networks import MLP, Sequential
+from fastnn.networks import MLP, Sequential, load
 from fastnn.optimizers import SGD, AdaGrad, Adam, Momentum, Nesterov, RMSprop
 from fastnn.profiling import compare, profile
 from fastnn.training import Trainer
@@ -61,6 +61,7 @@ __all__ = [
     "get_backend",
     "get_num_threads",
     "identity_function",
+    "load",
     "mean_squared_error",
     "memory_stats",
     "numerical_gradient",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -74,6 +75,15 @@ def name_of(backend: Any) -> str:
 def _at_start() -> Any:
     name = os.environ.get(VARIABLE)
     if not name:
+        if backends() == ("reference",):
+            runs = ", ".join(cpu.instruction_sets()) or "none of the instruction sets that there are kernels for"
+            warnings.warn(
+                f"fastnn runs on NumPy, many times slower: it finds no kernels for this processor, which runs {runs}. "
+                "A frozen program may lack the modules in fastnn/_kernels, which fastnn's hook for PyInstaller names. "
+                f"{VARIABLE}=reference asks for NumPy without this warning.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         return load(backends()[0])
     try:
         return load(name)

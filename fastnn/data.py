@@ -255,7 +255,7 @@ def mnist(path: str | Path) -> Data:
             for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
         ]
     elif path.suffix == ".npz":
-        parts = npz.read(path, ["x_train", "y_train", "x_test", "y_test"])
+        parts = npz.Archive(path).arrays(["x_train", "y_train", "x_test", "y_test"])
     elif path.exists():
         raise ValueError(f"{path} is neither a folder with the four IDX files nor an .npz file")
     else:

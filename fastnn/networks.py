@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from fastnn import arguments, gradient, layers, npz, ops
+from fastnn import architecture, arguments, gradient, npz, ops
 from fastnn.arguments import EPS, Array
 from fastnn.layers import Affine, Layer, SoftmaxWithLoss
 from fastnn.layers.base import HasMode, in_mode, is_training, set_training, takes_train_flg
 from fastnn.reference import perceptron
 
-__all__ = ["MLP", "Sequential"]
+__all__ = ["MLP", "Sequential", "load"]
 
 # What MLP offers, by its names: layers that take each number by itself, and output activations with their losses.
-_LAYERS: dict[str, type[Layer]] = {name: getattr(layers, name) for name in layers.__all__}
+_LAYERS = {layer.__name__: layer for layer in architecture.LAYERS.values()}
 ACTIVATIONS = {name.lower(): layer for name, layer in _LAYERS.items() if layer.elementwise and not layer.parameters}
 LOSSES = {
     name.removesuffix("WithLoss").lower(): layer
@@ -240,25 +240,64 @@ class Sequential(HasMode):
         return gradient.of_network(self.layers, self.loss_layer, np.asarray(x), t, h=h, show=show)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write `params` to an .npz file, under their `names`; a file of that name is replaced."""
-        npz.write(path, dict(zip(self.names, map(np.asarray, self.params), strict=True)))
+        """
+        Write the network to an .npz file: `params` under their `names`, and beside them what it is made of.
+
+        Parameters
+        ----------
+        path : path-like
+            A link is followed.  An old file keeps its mode, its owner and its other names.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written.
+        ValueError
+            `path` is no regular file, but a pipe or a device.
+
+        Notes
+        -----
+        An old file is replaced at once when the new one is complete: whoever reads it meanwhile has the old one, and so
+        has everybody if the writing fails.  That cannot be for a file with several hard links, for one that is mounted,
+        as in a container, and for one in a folder that may not be written: these are changed in place.
+        """
+        npz.write(path, dict(zip(self.names, map(np.asarray, self.params), strict=True)), self._architecture())
+
+    def _architecture(self) -> str:
+        kind = architecture.name_of(type(self), KINDS)
+        return architecture.text_of(kind, self.layers, self.loss_layer, self.names)
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """
-        Read into `params`, in place, what `save` has written for a network of the same shapes.
+        Read into `params`, in place, what `save` has written for such a network; `fastnn.load` makes one anew.
 
         Raises
         ------
         ValueError
-            The file is damaged, holds anything but numbers, or its arrays have other names or shapes.
+            The file is damaged, holds anything but numbers, or is of a network with other layers, settings, shapes or
+            another loss.  The error says what differs.
         TypeError
-            The numbers of an array do not go into its parameter without loss.
+            The numbers of an array do not go into its parameter without loss, as those of float64 into float32.
 
         Notes
         -----
         Where it raises, nothing has changed.
+
+        Of layers that are not fastnn's, the names of their classes are compared.  A file without an architecture, as
+        the first ones were and `numpy.savez` writes, need only have all arrays, and no other.
         """
-        arrays = npz.read(path, self.names)
+        file = npz.Archive(path)
+        text = file.text
+        if text is None:
+            more = [name for name in file.names if name not in self.names]
+            different = f"it has arrays {', '.join(more)} that are none of the network's" if more else ""
+        else:
+            with file.named():
+                there = architecture.read(text)
+            different = architecture.difference(there, architecture.read(self._architecture()))
+        if different:
+            raise ValueError(f"{path} is of another network: {different}")
+        arrays = file.arrays(self.names)
         for name, p, array in zip(self.names, self.params, arrays, strict=True):
             if array.shape != p.shape:
                 raise ValueError(f"{path}: {name} has shape {array.shape}, but the network's has shape {p.shape}")
@@ -387,3 +426,64 @@ class MLP(Sequential):
             W = rng.standard_normal((D, M)) * scale
             chain += [Affine(W.astype(dtype), np.zeros(M, dtype)), ACTIVATIONS[activation]()]
         super().__init__(chain[:-1], loss)
+
+
+KINDS: dict[str, type[Sequential]] = {f"fastnn.{kind.__name__}": kind for kind in (Sequential, MLP)}
+
+
+def load(path: str | os.PathLike[str]) -> Sequential:
+    """
+    Build the network that `Sequential.save` has written.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    network : MLP or Sequential
+        In training mode, as all begin.  Arrays that layers shared they share again.
+
+    Raises
+    ------
+    ValueError
+        The file is damaged, or holds anything but numbers; or its network cannot be built from it alone, since it has
+        layers or a loss that are not fastnn's, or a parameter that is a view of another: then build the network in code
+        and call `Sequential.load`.
+
+    Notes
+    -----
+    The file holds arrays and, in ``architecture.json``, what is made of them: no pickle, so none can run code.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import fastnn
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "net.npz")
+    ...     fastnn.MLP([4, 5, 3], activation="tanh", seed=0).save(path)
+    ...     network = fastnn.load(path)
+    >>> print(network.summary())
+    layer               output shape      parameters
+    Affine              (N, 5)                    25
+    Tanh                (N, 5)                     0
+    Affine              (N, 3)                    18
+    SoftmaxWithLoss     ()                         0
+    in all                                        43
+    """
+    file = npz.Archive(path)
+    text = file.text
+    if text is None:
+        raise ValueError(f"{path} does not say of what network its arrays are: {architecture.IN_CODE}")
+    with file.named():
+        there = architecture.read(text)
+        kind = KINDS.get(there["network"])
+        if kind is None:
+            raise ValueError(f"its network is a {there['network']}, which is none of fastnn's: {architecture.IN_CODE}")
+        names = architecture.arrays_of(there)
+    arrays = dict(zip(names, file.arrays(names), strict=True))
+    with file.named():
+        *chain, loss = architecture.build(there, arrays)
+        network = kind.__new__(kind)
+        Sequential.__init__(network, chain, loss)
+    return network

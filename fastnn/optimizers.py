@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -53,22 +53,28 @@ class Optimizer:
         Parameters
         ----------
         params, grads : dict or list of ndarray
-            The same keys, or the same length; ValueError otherwise, and nothing has changed.
+            The same keys, or the same length; ValueError otherwise, and nothing has changed.  Numbers in a dict of
+            parameters, which cannot be changed in place, are replaced, as in section 6.1 of volume 1.
         """
+        given, plain = params, arguments.can_step_in_place(*_in_order(params, grads))
+        if not plain:
+            params, grads = _arrays(params, _parameter), _arrays(grads, _gradient)
         states = [
             _zeros(params, place) if getattr(self, name) is None else getattr(self, name)
             for place, name in enumerate(self.kept, 1)
         ]
-        together = _together(params, *states, grads)
+        together = _together(params, *states, grads, plain=plain)
         for name, state in zip(self.kept, states, strict=True):
             setattr(self, name, state)
         op, constants = getattr(ops, self.op), self.constants(params)
         for *arrays, dp in together:
-            if arrays[0].flags.carray and arrays[0].dtype.isnative and not np.may_share_memory(arrays[0], dp):
+            p = arrays[0]
+            if plain or (p.flags.carray and p.dtype.isnative and not np.may_share_memory(p, dp)):
                 op(*arrays, dp, *constants, out=tuple(arrays))
             else:
                 for array, result in zip(arrays, op(*arrays, dp, *constants), strict=True):
                     array[...] = result
+        _replace_numbers(given, params)
 
 
 class SGD(Optimizer):
@@ -103,14 +109,17 @@ class SGD(Optimizer):
         """Change every parameter in place: as `Optimizer.update`."""
         # Looked up once: the steps of a small network's arrays take less time than so many calls of ops.sgd.
         sgd, lr = active().sgd, self.lr
+        in_order = params, grads
         if isinstance(params, dict) or isinstance(grads, dict):
-            params, grads = _in_order(params, grads)
-        if arguments.can_step_in_place(params, grads):
-            for p, dp in zip(params, grads, strict=True):
+            in_order = _in_order(params, grads)
+        if arguments.can_step_in_place(*in_order):
+            for p, dp in zip(*in_order, strict=True):
                 sgd(p, dp, lr, out=p)
         else:
-            for p, dp in _together(params, grads):
+            arrays = _arrays(params, _parameter)
+            for p, dp in _together(arrays, _arrays(grads, _gradient)):
                 p[...] = sgd(p, dp, lr)
+            _replace_numbers(params, arrays)
 
 
 class Momentum(Optimizer):
@@ -292,6 +301,43 @@ class Adam(Optimizer):
         self.iter += 1
 
 
+def _arrays(given: Any, convert: Callable[[Any, Any, bool], Array]) -> Any:
+    """A dict or list of arrays: the one given if it is that already."""
+    in_dict = isinstance(given, dict)
+    if {*map(type, given.values() if in_dict else given)} <= {np.ndarray}:
+        return given
+    if in_dict:
+        return {key: convert(key, value, True) for key, value in given.items()}
+    return [convert(place, value, False) for place, value in enumerate(given)]
+
+
+def _parameter(place: Any, p: Any, in_dict: bool) -> Array:
+    if isinstance(p, np.ndarray):
+        return p
+    if not isinstance(p, (int, float, np.number)):
+        raise TypeError(f"params[{place!r}] must be an array of floats, not {type(p).__name__}")
+    if not in_dict:
+        raise TypeError(
+            f"params[{place!r}] is the number {p}, which cannot be changed in place: put np.array({p}) there, or give "
+            "params and grads as dicts, in which numbers are replaced"
+        )
+    return np.array(p, None if isinstance(p, np.inexact) else np.float64)
+
+
+def _gradient(place: Any, dp: Any, in_dict: bool) -> Array:
+    if dp is None:
+        raise TypeError(f"grads[{place!r}] is None, as it is before the first backward")
+    return arguments.numeric(f"grads[{place!r}]", dp)
+
+
+def _replace_numbers(params: Any, arrays: Any) -> None:
+    """Put what has become of each number of `params` in its place; `arrays` are what was changed instead."""
+    if arrays is not params and isinstance(params, dict):
+        for key, p in params.items():
+            if not isinstance(p, np.ndarray):
+                params[key] = arrays[key][()] if isinstance(p, np.generic) else arrays[key].item()
+
+
 def _zeros(params: Any, place: int) -> Any:
     if isinstance(params, dict):
         return {key: _zeros_beside(p, place) for key, p in params.items()}
@@ -304,7 +350,6 @@ def _zeros_beside(p: Array, place: int) -> Array:
     A step goes through the parameter and what is kept side by side.  Adam's took up to three times as long where they
     began at the same place of their pages, or between lines, as NumPy's large arrays do.
     """
-    p = np.asarray(p)
     memory = np.zeros(p.nbytes + PAGE, np.uint8)
     start = (p.ctypes.data // LINE * LINE + place * 9 * LINE - memory.ctypes.data) % PAGE
     return memory[start : start + p.nbytes].view(p.dtype).reshape(p.shape)
@@ -346,10 +391,11 @@ def _check_kinds(params: Any, grads: Any) -> None:
             raise ValueError(f"params has an array of shape {p.shape} that is read-only")
 
 
-def _together(params: Any, *others: Any) -> Iterator[tuple[Any, ...]]:
-    """Each parameter with what belongs to it, once everything is known to fit."""
+def _together(params: Any, *others: Any, plain: bool = False) -> Iterator[tuple[Any, ...]]:
+    """Each parameter with what belongs to it, once everything is known to fit, as `plain` ones do their gradients."""
     arrays = _in_order(params, *others)
-    for other in arrays[1:]:
+    for other in arrays[1:-1] if plain else arrays[1:]:
         _check(arrays[0], other)
-    _check_kinds(arrays[0], arrays[-1])
+    if not plain:
+        _check_kinds(arrays[0], arrays[-1])
     return zip(*arrays, strict=True)

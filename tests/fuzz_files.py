@@ -26,19 +26,20 @@ import atheris
 for name in ("gzip", "zipfile"):
     sys.modules.pop(name, None)  # to be imported anew
 with atheris.instrument_imports(
-    include=["fastnn.data", "fastnn.npz", "fastnn.networks", "gzip", "zipfile", "numpy.lib"]
+    include=["fastnn.data", "fastnn.npz", "fastnn.architecture", "fastnn.networks", "gzip", "zipfile", "numpy.lib"]
 ):
     import gzip
     import zipfile
 
     import numpy as np
 
-    from fastnn import MLP, data
+    from fastnn import MLP, data, load
 
 MEMORY = Path("/dev/shm")
 MOST_MEMORY = 64 << 20
 IDX = ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"]
 NPZ = ["x_train", "y_train", "x_test", "y_test"]
+CHANGES = {b"Affine": b"Relu", b"fastnn.": b"os.", b'"W1"': b"null", b"1e-07": b"1e999", b": 1,": b": 2,"}
 ARRAYS = [np.arange(36, dtype=np.uint8).reshape(3, 4, 3), np.arange(3, dtype=np.uint8)] * 2
 
 
@@ -75,6 +76,9 @@ class Readers:
         self.saved = dict(zip(self.network.names, map(npy, self.network.params), strict=True))
         self.members = dict(zip(NPZ, map(npy, ARRAYS), strict=True))
         self.plain, self.packed, self.npz = folder / "plain", folder / "packed", folder / "file.npz"
+        self.network.save(self.npz)
+        with zipfile.ZipFile(self.npz) as file:
+            saved_text = file.read("architecture.json")
         self.plain.mkdir()
         self.packed.mkdir()
         for name, array in zip(IDX, ARRAYS, strict=True):
@@ -100,9 +104,13 @@ class Readers:
                 pickle.dumps(Planted()),
             ],
             self.label_member: [npy(ARRAYS[1].astype(dtype)) for dtype in ("u1", "i1", ">i8", "u8", "f8")],
-            self.parameters: [zipped(self.saved, method) for method in (0, zipfile.ZIP_DEFLATED)],
+            self.parameters: [
+                self.npz.read_bytes(),
+                *(zipped(self.saved, method) for method in (0, zipfile.ZIP_DEFLATED)),
+            ],
             self.weight: [npy(np.ones((2, 3), dtype)) for dtype in (">f8", "f4", "g", "c16", "i4", "i8")]
             + [npy(np.full((2, 3), Planted(), object))],
+            self.architecture: [saved_text, *(saved_text.replace(a, b) for a, b in CHANGES.items()), b"[" * 4000],
         }
 
     def seeds(self):
@@ -148,6 +156,16 @@ class Readers:
         except (ValueError, TypeError):
             for p, value in zip(self.network.params, before, strict=True):
                 np.testing.assert_array_equal(p, value, strict=True)
+        try:
+            assert all(p.dtype.kind == "f" for p in load(self.npz).params)
+        except ValueError as error:
+            assert str(self.npz) in str(error), error
+
+    def architecture(self, content):
+        stored = io.BytesIO(zipped(self.saved))
+        with zipfile.ZipFile(stored, "a") as file:
+            file.writestr("architecture.json", content)
+        self.parameters(stored.getvalue())
 
     def weight(self, content):
         self.parameters(zipped(self.saved | {"W1": content}))

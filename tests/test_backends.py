@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import sys
 import threading
 
@@ -12,6 +13,7 @@ from processes import python
 
 import fastnn
 from fastnn import reference
+from fastnn._kernels import cpu
 from fastnn.backends import load
 from fastnn.optable import OPS
 
@@ -116,6 +118,30 @@ def test_an_unknown_name_in_the_environment_is_refused(name):
 
 def test_without_the_variable_the_best_runs():
     assert python("import fastnn; print(fastnn.get_backend())", FASTNN_BACKEND="").stdout.strip() == NAMES[0]
+
+
+def test_a_warning_says_that_there_are_no_kernels():
+    """As in a program that was frozen without them."""
+    code = """
+import pkgutil
+pkgutil.iter_modules = lambda *args: iter(())
+import fastnn, fastnn.cli
+print(fastnn.backends())
+"""
+    run = python(code, FASTNN_BACKEND="")
+    assert run.stdout.strip() == "('reference',)"
+    found = re.findall(r"RuntimeWarning: fastnn runs on NumPy.*, which runs (.*?)\.", run.stderr)
+    assert found == [", ".join(cpu.instruction_sets())]
+    assert not python(code, FASTNN_BACKEND="reference").stderr
+
+
+def test_a_warning_says_that_the_processor_is_too_old(monkeypatch):
+    monkeypatch.delenv("FASTNN_BACKEND", raising=False)
+    module = sys.modules["fastnn.backends"]  # whose name is a function's, too
+    monkeypatch.setattr(module, "backends", lambda: ("reference",))
+    monkeypatch.setattr(cpu, "instruction_sets", tuple)
+    with pytest.warns(RuntimeWarning, match="which runs none of the instruction sets that there are kernels for"):
+        assert module._at_start() is reference
 
 
 def test_show_config(capsys):

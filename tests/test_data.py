@@ -369,7 +369,7 @@ def test_no_pickle_is_loaded(tmp_path, arrays, stored, monkeypatch):
     with pytest.raises(ValueError, match="mnist.npz cannot be read"):
         data.mnist(path)
     with pytest.raises(ValueError, match="mnist.npz cannot be read"):
-        npz_files.read(path, ["x_train"])
+        npz_files.Archive(path).arrays(["x_train"])
     assert not Path("unpickled").exists()
     pickle.loads(pickle.dumps(Planted()))
     assert Path("unpickled").exists()

@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import json
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
@@ -63,6 +64,25 @@ def test_a_layer_declares_what_it_is(layer_class):
     assert set(layer_class.parameters) < set(names)
     constructor = [*inspect.signature(layer_class).parameters][: len(layer_class.parameters)]
     assert constructor == list(layer_class.parameters)
+
+
+@every_layer
+def test_parameters_and_settings_make_a_layer_anew(rng, layer_class):
+    layer, inputs = made(layer_class, rng, **exact(layer_class))
+    settings = {name: getattr(layer, name) for name in layer_class.settings}
+    assert json.loads(json.dumps(settings)) == settings
+    other = layer_class(*layer.params, **settings)
+    assert {name: getattr(other, name) for name in layer_class.settings} == settings
+    np.testing.assert_array_equal(other.forward(*inputs), layer.forward(*inputs))
+
+
+def test_the_settings_of_a_layer_of_ones_own():
+    class Leaky(Relu):
+        def __init__(self, slope=0.01, *rest, **more):
+            super().__init__()
+
+    assert Leaky.settings == ("slope",) and Relu.settings == Cell.settings == ()
+    assert SoftmaxWithLoss.settings == ("eps", "from_logits")
 
 
 @every_layer

@@ -1,8 +1,10 @@
 """Networks, their gradients, and training on every backend."""
 
+import gc
 import os
 import re
 import sys
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -558,7 +560,7 @@ def test_saved_and_loaded(tmp_path, rng):
     network.save(path)
     assert os.listdir(tmp_path) == ["net.npz"]
     with np.load(path) as file:
-        assert sorted(file.files) == ["W1", "W2", "b1", "b2"]
+        assert sorted(file.files) == ["W1", "W2", "architecture.json", "b1", "b2"]
     params = other.params
     other.load(str(path))
     for p, same, saved in zip(other.params, params, network.params, strict=True):
@@ -979,6 +981,59 @@ def test_several_threads_may_ask_a_network(rng, layer_class, training):
                 np.testing.assert_array_equal(y, value)
             assert list(pool.map(lambda x: network.loss(x, t), batches)) == losses
     assert network.training is training
+
+
+EVALUATED = {
+    **{name: lambda name=name: MLP([4, 5, 3], activation=name, seed=0) for name in networks.ACTIVATIONS},
+    "columns": lambda: MLP([4, 3], seed=0, dtype=">f8"),
+    "softmax": lambda: Sequential([Affine(np.eye(4), np.zeros(4)), Softmax(), Affine(np.eye(4), np.ones(4))]),
+}
+every_evaluated = pytest.mark.parametrize("make", EVALUATED.values(), ids=EVALUATED)
+
+
+@every_evaluated
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("dtype, shape", [("f8", (5, 4)), ("f4", (5, 4)), ("f8", (5, 2, 2)), ("i8", (5, 4))])
+def test_nothing_is_kept_of_what_a_network_was_asked(rng, make, training, dtype, shape):
+    """As soon as its caller has let go of it, without the garbage collector."""
+    network, t = make(), rng.integers(0, 3, 5)
+    network.training = training
+    x = rng.integers(1, 9, shape).astype(dtype)
+    y = network.predict(x)
+    for ask in (network.predict, lambda x: network.accuracy(x, t), lambda x: network.loss(x, t, train_flg=False)):
+        ask(x)
+    references = [weakref.ref(x), weakref.ref(y)]
+    gc.disable()
+    try:
+        del x, y
+        assert [reference() for reference in references] == [None, None]
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("leave", [Sequential.eval, lambda network: setattr(network, "training", False)])
+def test_what_training_has_kept_goes_with_it(rng, leave):
+    network, x = MLP([4, 5, 3], seed=0), rng.standard_normal((5, 4))
+    network.loss(x, np.zeros(5, int))
+    reference = weakref.ref(x)
+    del x
+    assert reference() is not None  # for the backward
+    leave(network)
+    assert reference() is None
+
+
+@every_evaluated
+@pytest.mark.parametrize("training", [True, False])
+def test_several_threads_get_what_one_gets(rng, make, training):
+    network = make()
+    network.training = training
+    batches = [rng.standard_normal((n, 4)).astype(dtype) for n in (1, 7, 300) for dtype in ("f4", "f8")] * 2
+    expected = [network.predict(x) for x in batches]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(20):
+            for y, value in zip(pool.map(network.predict, batches), expected, strict=True):
+                np.testing.assert_array_equal(y, value, strict=True)
+    assert network.training is training and not any(getattr(a, name) for a in network.layers for name in a.kept)
 
 
 # ---------------------------------------------------------------- summary and arguments

@@ -202,6 +202,55 @@ def test_no_parameters(optimizer):
     stepper.update([], [])
 
 
+# ---------------------------------------------------------------- numbers, as in chapter 6 of volume 1
+
+
+@every_optimizer
+@pytest.mark.parametrize("way", [lambda o: o, copy.deepcopy, lambda o: pickle.loads(pickle.dumps(o))])
+def test_numbers_in_a_dict_are_replaced(optimizer, way):
+    """The book compares optimizers on f(x, y) = x^2 / 20 + y^2, from (-7, 2)."""
+    params, steps, given = {"x": -7.0, "y": 2.0}, [], []
+    stepper = optimizer(lr=0.1)
+    for step in range(30):
+        grads = {"x": params["x"] / 10.0, "y": 2.0 * params["y"]}
+        assert stepper.update(params, grads) is None and [*map(type, params.values())] == [float, float]
+        given.append([np.array(g) for g in grads.values()])
+        steps.append([*params.values()])
+        if step == 10:
+            stepper = way(stepper)
+    expected = [books(optimizer, 1, [np.array(-7.0), np.array(2.0)], given[:n], 0.1) for n in range(1, 31)]
+    np.testing.assert_allclose(steps, np.array(expected, np.float64), rtol=0, atol=1e-13)
+
+
+@every_optimizer
+@pytest.mark.parametrize("p, after", [(2, float), (np.int64(2), np.float64), (np.float32(2), np.float32)])
+def test_a_number_of_any_type_is_replaced_beside_an_array(optimizer, p, after):
+    W, params = np.full(3, 2.0), {"p": p, "W": None, "same": np.array(2.0)}
+    params["W"], same = W, params["same"]
+    optimizer().update(params, {"p": 1, "W": [1, 1, 1], "same": np.float64(1)})
+    assert type(params["p"]) is after and params["W"] is W and params["same"] is same
+    assert 1.8 < same < 2 and params["p"] == pytest.approx(float(same), rel=1e-7)
+    np.testing.assert_array_equal(W, same)
+
+
+@every_optimizer
+def test_what_is_no_array_is_named(optimizer):
+    W, dW = np.ones(2), np.ones(2)
+    for params, grads, match in (
+        ([W, -7.0], [dW, 2.0], r"params\[1\] is the number -7.0, which cannot be changed in place: put np.array\(-7.0"),
+        (np.ones(2), dW, r"params\[0\] is the number 1.0"),
+        ({"W": W, "b": [1.0]}, {"W": dW, "b": [1.0]}, r"params\['b'\] must be an array of floats, not list"),
+        ({"W": W, "b": None}, {"W": dW, "b": dW}, r"params\['b'\] must be an array of floats, not NoneType"),
+        ({"W": W, "b": 1j}, {"W": dW, "b": 1.0}, r"params\['b'\] must be an array of floats, not complex"),
+        ({"W": W, "b": 1.0}, {"W": dW, "b": None}, r"grads\['b'\] is None, as it is before the first backward"),
+        ([W], [None], r"grads\[0\] is None"),
+        ([W], ["dW"], r"grads\[0\] must be an array of real numbers"),
+    ):
+        assert_refused(optimizer(), params, grads, TypeError, match)
+    assert_refused(optimizer(), {"W": W, "b": 1.0}, {"W": dW, "b": dW}, ValueError, "shape")
+    assert_refused(optimizer(), {"W": 1.0}, [1.0], ValueError, "params has the form of a dict")
+
+
 def state_of(stepper):
     return {name: copy.deepcopy(value) for name, value in vars(stepper).items()}
 

@@ -2,10 +2,13 @@
 
 import ast
 import importlib.metadata
+import importlib.util
 import os
 import re
+import runpy
 import sys
 import sysconfig
+from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +70,7 @@ ORDER = """
     progress
     gradient
     npz
+    architecture
     networks
     optimizers
     training
@@ -98,6 +102,8 @@ ORDER = """
     examples.volume2
     cli
     __main__
+    _pyinstaller
+    _pyinstaller.hook-fastnn
 """.split()
 FAMILIES = {family.__name__.rpartition(".")[2] for family in optable.FAMILIES}
 
@@ -121,6 +127,10 @@ def cython_imports(path):
         yield from (f"{module}.{name}" for name in re.findall(r"\w+", names))
 
 
+def module_name(path):
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+
+
 def floor(name):
     folder, _, last = name.rpartition(".")
     return ORDER.index(f"{folder}.FAMILY" if last in FAMILIES else name)
@@ -137,7 +147,7 @@ def reached(name, imports):
 
 def test_modules_import_only_what_stands_above_them():
     found = [path for suffix in ("py", "pyx", "pxd") for path in PACKAGE.rglob(f"*.{suffix}")]
-    names = [".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__") for path in found]
+    names = [module_name(path) for path in found]
     imports = {name: set() for name in names}
     for name, path in zip(names, found, strict=True):
         given = python_imports(path) if path.suffix == ".py" else cython_imports(path)
@@ -234,6 +244,68 @@ def test_import_loads_nothing_heavy():
     run = python(code)
     assert run.returncode == 0
     assert not {"rich", "sklearn", "scipy", "Cython", "setuptools", "matplotlib", "torch"} & set(run.stdout.split())
+
+
+# ---------------------------------------------------------------- frozen by PyInstaller
+
+
+def hidden_imports():
+    [entry] = importlib.metadata.entry_points(group="pyinstaller40", name="hook-dirs").select(value=HOOK)
+    [folder] = entry.load()()
+    return runpy.run_path(os.path.join(folder, "hook-fastnn.py"))["hiddenimports"]
+
+
+HOOK = "fastnn._pyinstaller:hook_folders"
+
+
+def test_the_hook_names_every_compiled_module():
+    names = hidden_imports()
+    folders = [name.replace("-", "_") for name in fastnn.backends() if name != "reference"]
+    assert {f"fastnn._kernels.{folder}.{family}" for folder in folders for family in FAMILIES} <= set(names)
+    assert len(names) == len([*PACKAGE.rglob(f"*{EXTENSION_SUFFIXES[0]}")])
+    for name in names:
+        assert isinstance(importlib.util.find_spec(name).loader, ExtensionFileLoader)
+
+
+def test_what_compiled_modules_import_is_imported_by_others():
+    """PyInstaller sees what Python modules import, from fastnn itself on, and not what compiled ones do."""
+    python_modules = {module_name(path): path for path in PACKAGE.rglob("*.py")}
+    seen, new = set(), {"__init__"}
+    while new:
+        seen |= new
+        found = {t.removeprefix("fastnn.") for name in new for t in python_imports(python_modules[name])}
+        new = {name for name in found if name in python_modules} - seen
+    for path in (PACKAGE / "_kernels").rglob("*.p[yx][xd]"):
+        needed = {t.removeprefix("fastnn.") for t in cython_imports(path)}
+        assert needed & python_modules.keys() <= seen, path
+
+
+APP = """
+import fastnn, numpy as np
+network = fastnn.MLP([4, 5, 3], seed=0)
+x, t = np.ones((20, 4)), np.zeros(20, int)
+fastnn.Trainer(network, fastnn.Adam(), seed=0).fit(x, t, batch_size=5, epochs=2)
+network.save("net.npz")
+np.testing.assert_array_equal(fastnn.load("net.npz").predict(x), network.predict(x))
+fastnn.show_config()
+print(*fastnn.backends())
+"""
+
+
+@wheel
+def test_a_frozen_program_has_the_kernels(tmp_path):
+    pytest.importorskip("PyInstaller")
+    (tmp_path / "app.py").write_text(APP)
+    env = os.environ | {"PYINSTALLER_CONFIG_DIR": str(tmp_path / "cache")}
+    # Without the extras, which take long.
+    options = [f"--exclude-module={name}" for name in ("matplotlib", "rich", "sklearn")]
+    run = processes.run(sys.executable, "-P", "-m", "PyInstaller", *options, "app.py", cwd=tmp_path, env=env)
+    assert run.returncode == 0, run.stdout + run.stderr
+    run = processes.run(tmp_path / "dist" / "app" / "app", cwd=tmp_path)
+    assert run.stdout.splitlines()[-1].split() == list(fastnn.backends()) and not run.stderr, run.stdout + run.stderr
+
+
+# ---------------------------------------------------------------- built upon
 
 
 SETUP = """

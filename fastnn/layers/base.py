@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from copy import copy
 from functools import cache
+from inspect import signature
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -68,6 +69,9 @@ class Layer(HasMode):
     ----------
     parameters : tuple of str
         Names of the parameters.  Each becomes an attribute, ``W``, and its gradient another, ``dW``.
+    settings : tuple of str
+        Names of what else the constructor takes, from its signature; each is an attribute, too.  With the parameters
+        they make such a layer anew, from a file.
     kept : tuple of str
         Names of what the last forward in training mode has left for `backward`: attributes that are None before it.
     op : str
@@ -118,6 +122,7 @@ class Layer(HasMode):
 
     forward: Callable[..., Any]
     parameters: ClassVar[tuple[str, ...]] = ()
+    settings: ClassVar[tuple[str, ...]] = ()
     kept: ClassVar[tuple[str, ...]] = ()
     op: ClassVar[str] = ""
     elementwise: ClassVar[bool] = False
@@ -142,6 +147,8 @@ class Layer(HasMode):
                 raise TypeError(f"{cls.__name__}.parameters: {name!r} ends in a digit")
             setattr(cls, name, _parameter(i))
             setattr(cls, f"d{name}", _gradient(i, name))
+        taken = [p.name for p in signature(cls).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        cls.settings = tuple(name for name in taken if name not in cls.parameters)
 
     def __init__(self, *params: Any) -> None:
         self.params: list[Any] = [*params]
