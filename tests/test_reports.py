@@ -101,7 +101,7 @@ def test_json(report, tmp_path):
     assert list(found) == ["version", "title", "config", "runs", "rows", "speed-up", "notes"]
     assert found["version"] == 1 and found["title"] == NASTY and found["speed-up"] == 2.0
     run = found["runs"][1]
-    assert list(run) == ["name", "seconds", "lines", "inside", "remainder", "products", "losses"]
+    assert list(run) == ["name", "seconds", "lines", "inside", "remainder", "products", "losses", "trying"]
     assert list(run["lines"][0]) == ["layer", "op", "shape", "calls", "seconds", "by_reference"]
     assert list(run["remainder"]) == ["imports", "everything else"]
     assert found["runs"][0]["losses"][3] is None and len(run["losses"]) == 2000
