@@ -26,6 +26,7 @@ EPS = 1e-7
 
 def numeric(name: str, value: np.typing.ArrayLike, least_ndim: int = 0) -> Array:
     """`value` as an array of booleans, integers or real floats."""
+    refuse_mask(name, value)
     try:
         array = np.asarray(value)
     except ValueError as error:  # ragged nested lists
@@ -35,6 +36,14 @@ def numeric(name: str, value: np.typing.ArrayLike, least_ndim: int = 0) -> Array
     if array.ndim < least_ndim:
         raise ValueError(f"{name} must have at least {least_ndim} dimension(s), but its shape is {array.shape}")
     return array
+
+
+def refuse_mask(name: str, value: Any) -> None:
+    """For what is made an array of, or read as one: the mask would be lost without a word."""
+    for each in value if isinstance(value, (list, tuple)) else (value,):
+        if type(each) is not np.ndarray and isinstance(each, np.ndarray) and isinstance(each, np.ma.MaskedArray):
+            what = f"{name} {'is' if each is value else 'holds'} a masked array"
+            raise TypeError(f"{what}, whose mask would be lost: leave out what is masked, or fill it (numpy.ma.filled)")
 
 
 def same_shape(name: str, array: Array, other_name: str, other: Array) -> None:
@@ -255,6 +264,7 @@ def output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Arra
     """
     if not isinstance(out, np.ndarray):
         raise TypeError(f"{name} must be a NumPy array, not {type(out).__name__}")
+    refuse_mask(name, out)
     given, out = out, np.ndarray.view(out, np.ndarray)  # a subclass may say anything of itself
     if out.dtype != dtype:
         raise TypeError(f"{name} has dtype {out.dtype}, but the result has dtype {dtype}")

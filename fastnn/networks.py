@@ -237,7 +237,7 @@ class Sequential(HasMode):
 
         Only what a changed parameter reaches is computed again.  `show` shows a progress bar where it takes long.
         """
-        return gradient.of_network(self.layers, self.loss_layer, np.asarray(x), t, h=h, show=show)
+        return gradient.of_network(self.layers, self.loss_layer, arguments.numeric("x", x), t, h=h, show=show)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write `params` to an .npz file, under their `names`; a file of that name is replaced."""

@@ -337,6 +337,8 @@ def _check(params: Any, other: Any) -> None:
 
 def _check_kinds(params: Any, grads: Any) -> None:
     """Before anything is changed: can all parameters be changed by their gradients?"""
+    arguments.refuse_mask("params", params)
+    arguments.refuse_mask("grads", grads)
     for p, dp in zip(params, grads):  # noqa: B905, the lengths are known by now
         if p.dtype.kind != "f" or dp.dtype.kind not in "biuf":
             raise TypeError(

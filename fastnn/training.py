@@ -55,7 +55,8 @@ def mini_batches(
     [2. 3.] [2 3]
     [4.] [4]
     """
-    N = _samples(x, t)
+    x, t = _samples(x, t)
+    N = len(x)
     if batch_size >= N and rng is None:
         yield x, t
         return
@@ -71,10 +72,11 @@ def mini_batches(
         )
 
 
-def _samples(x: Array, t: Array) -> int:
+def _samples(x: np.typing.ArrayLike, t: np.typing.ArrayLike) -> tuple[Array, Array]:
+    x, t = arguments.numeric("x", x, 1), arguments.numeric("t", t, 1)
     if len(x) != len(t) or not len(x):
         raise ValueError(f"x has {len(x)} samples and t has {len(t)}: they must be as many, and at least one")
-    return len(x)
+    return x, t
 
 
 def clip_grads(grads: list[Array], max_norm: float, eps: float = 0.0) -> float:
@@ -109,6 +111,7 @@ def clip_grads(grads: list[Array], max_norm: float, eps: float = 0.0) -> float:
     >>> grads
     [array([1.5, 0. ]), array([2.])]
     """
+    arguments.refuse_mask("grads", grads)
     norm = _norm(grads)
     scale_down(grads, norm, max_norm, eps)
     return norm
@@ -327,8 +330,8 @@ class Trainer:
         Trainer
             Itself.
         """
-        x, t = np.asarray(x), np.asarray(t)
-        N = _samples(x, t)
+        x, t = _samples(x, t)
+        N = len(x)
         batch_size = N if batch_size is None else arguments.whole_number("batch_size", batch_size, 1, 2**63 - 1)
         epochs = arguments.whole_number("epochs", epochs, 0, 2**63 - 1)
         evaluate_every = arguments.whole_number("evaluate_every", evaluate_every, 1, 2**63 - 1)

@@ -277,6 +277,8 @@ def test_one_bad_array_stops_the_step_before_it_begins(optimizer, volume):
         (np.broadcast_to(1.0, (3,)), np.ones(3)),
         (np.ones(3), np.ones(3) * 1j),
         (np.ones(3), np.array(["a"] * 3)),
+        (np.ma.masked_array(np.ones(3)), np.ones(3)),
+        (np.ones(3), np.ma.masked_array(np.ones(3))),
     ):
         for steps in (0, 2):
             stepper = optimizer()
