@@ -143,7 +143,7 @@ class SoftmaxWithLoss(_WithLoss):
         return loss
 
     def backward(self, dout: float = 1.0) -> Array:
-        """``dx = dout (y - t) / N``."""
+        """``dx = dout (y - t) / N``; where a row of `t` sums to s and not to 1, ``dout (s y - t) / N``."""
         y, t = self._result()
         return ops.softmax_cross_entropy_backward(y, _read(y, t, self._labels), dout)
 
