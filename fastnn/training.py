@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -77,6 +78,16 @@ def _samples(x: np.typing.ArrayLike, t: np.typing.ArrayLike) -> tuple[Array, Arr
     if len(x) != len(t) or not len(x):
         raise ValueError(f"x has {len(x)} samples and t has {len(t)}: they must be as many, and at least one")
     return x, t
+
+
+def _not_finite(name: str, array: Any, rows: bool = False) -> str:
+    """What an array has that is not finite, and in which row if that is asked; nothing if there is none."""
+    array = np.asarray(array)
+    if array.dtype.kind != "f" or np.isfinite(array).all():
+        return ""
+    first = np.unravel_index(int(np.argmin(np.isfinite(array))), array.shape)
+    kind = "NaN" if np.isnan(array[first]) else "an infinity"
+    return f"{name} has {kind} in row {first[0]}" if rows and first else f"{name} has {kind}"
 
 
 def clip_grads(grads: list[Array], max_norm: float, eps: float = 0.0) -> float:
@@ -249,6 +260,9 @@ class Trainer:
     True
     """
 
+    # All that `fit` trains on, while it runs.
+    _samples: tuple[Array, Array] | None = None
+
     def __init__(
         self,
         network: Sequential,
@@ -281,12 +295,13 @@ class Trainer:
         Raises
         ------
         FloatingPointError
-            The loss is NaN; the parameters are as they were before the step.
+            The loss is NaN or infinite: the error tells where the samples or the parameters are, if they are.  The
+            parameters are as they were before the step.
         """
         loss, grads = self.network.loss_and_gradient(x, t)
         value = float(loss)
-        if value != value:
-            raise FloatingPointError(f"the loss is NaN at step {len(self.losses)}: try a lower learning rate")
+        if not math.isfinite(value):
+            raise FloatingPointError(self._reason(value, x, t))
         if self.max_grad is not None:
             clip_grads(grads, self.max_grad)
         self.optimizer.update(self.network.params, grads)
@@ -362,7 +377,11 @@ class Trainer:
                         self.stopped = "no improvement"
                         return
 
-        return self._descend(all_steps(), epochs * -(-N // batch_size))
+        self._samples = x, t
+        try:
+            return self._descend(all_steps(), epochs * -(-N // batch_size))
+        finally:
+            self._samples = None
 
     def fit_samples(self, samples: Iterable[tuple[Any, Any]], *, steps: int | None = None) -> Trainer:
         """
@@ -405,6 +424,23 @@ class Trainer:
     def plot(self, path: str | os.PathLike[str] | None = None) -> None:
         """Draw the history; needs matplotlib.  The picture is written to `path`, or shown without one."""
         pictures.draw(self._paint, path, figsize=(7, 4), layout="constrained")
+
+    def _reason(self, loss: float, x: Any, t: Any) -> str:
+        """Of a loss that is not finite."""
+        rows = np.ndim(x) > 1
+        if self._samples is not None:
+            x, t, rows = *self._samples, True
+        what = f"the loss is {'infinite' if loss == loss else 'NaN'} at step {len(self.losses)}"
+        found = _not_finite("x", x, rows) or _not_finite("t", t, rows)
+        if found:
+            return f"{what}: {found}"
+        params = self.network.params
+        names = getattr(self.network, "names", [f"params[{i}]" for i in range(len(params))])
+        found = next(filter(None, map(_not_finite, names, params)), "")
+        if found and not self.losses:
+            return f"{what}: {found}"
+        found = found or "the samples and the parameters are finite, but what is made of them is not"
+        return f"{what}: {found}: try a lower learning rate, or smaller numbers in the samples"
 
     def _steps(self, batches: Iterable[tuple[Any, Any]]) -> Iterator[float]:
         for x, t in batches:
@@ -548,7 +584,7 @@ class _ManySteps:
             )  # fmt: skip
         finally:
             # An interruption comes after the call, but before anything that would have followed it here.
-            done = int(np.count_nonzero(losses == losses))
+            done = int(np.count_nonzero(np.isfinite(losses)))
             trainer.losses += losses[:done].tolist()
             for name, kept in zip(optimizer.kept if done else (), self.kept, strict=False):
                 setattr(optimizer, name, kept)
@@ -556,7 +592,7 @@ class _ManySteps:
                 optimizer.iter += done
         took = perf_counter() - start
         self.pace = max(1, min(int(steps * TURN / max(took, 1e-9)), 8 * max(steps, self.pace)))
-        if done < steps:  # a loss that is NaN, of which the step itself says more
+        if done < steps:  # a loss that is not finite, of which the step itself says more
             place, number = divmod(done, in_pass)
             return self._step(order[place, number * self.batch_size :][: self.batch_size])
         return trainer.losses[-1]

@@ -997,13 +997,19 @@ def test_many_steps_follow_the_reference(rng, op, dtype):
 @every_dtype
 @pytest.mark.parametrize("sizes", [(2, 3), (50, 60, 3)])
 @pytest.mark.parametrize("place", [0, 3, 5])
-def test_many_steps_end_before_a_loss_of_nan(module, rng, dtype, sizes, place):
+@pytest.mark.parametrize("loss", ["softmax", "identity"])
+def test_many_steps_end_before_a_loss_that_is_not_finite(module, rng, dtype, sizes, place, loss):
     x, params, kept = descent(rng, sizes, 6, dtype, "momentum")
-    x[place] = np.nan
-    options = {"step": "momentum", "constants": (0.9,)}
-    t = rng.integers(0, 3, 6)
+    options = {"step": "momentum", "constants": (0.9,), "loss": loss}
+    if loss == "softmax":
+        t, bad = rng.integers(0, 3, 6), np.nan
+        x[place] = np.nan
+    else:
+        t, bad = rng.standard_normal((6, 3)).astype(dtype), np.inf
+        t[place] = 1e20 if dtype == np.float32 else 1e200  # the square of which is infinite
     losses, *arrays = module.mlp_descent(x, t, np.arange(6), 1, 0.1, *params, *kept, **options)
-    assert np.isnan(losses[place:]).all() and not np.isnan(losses[:place]).any()
+    assert np.isfinite(losses[:place]).all() and np.isnan(losses[place + 1 :]).all()
+    np.testing.assert_equal(losses[place], bad)
     expected = [*params, *kept]
     if place:
         _, *expected = module.mlp_descent(x, t, np.arange(place), 1, 0.1, *params, *kept, **options)

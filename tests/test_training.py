@@ -454,6 +454,63 @@ def test_a_loss_of_nan(samples):
     assert momentum.v is None
 
 
+@pytest.mark.filterwarnings("ignore:overflow|invalid value:RuntimeWarning")
+@pytest.mark.parametrize("callbacks", [[], [lambda run: None]], ids=["many steps", "single steps"])
+@pytest.mark.parametrize("batch_size", [None, 1, 7])
+def test_what_a_loss_that_is_not_finite_comes_from(rng, callbacks, batch_size):
+    x, t = rng.standard_normal((30, 2)), rng.standard_normal((30, 1))
+
+    def regression():
+        return Trainer(MLP([2, 3, 1], loss="identity", seed=1), SGD(0.01), seed=0, show=False, callbacks=callbacks)
+
+    def with_bad(a, value, row=17):
+        a = a.copy()
+        a[row, 0] = value
+        return a
+
+    infinite = regression()
+    infinite.network.params[1][:] = np.inf
+    for run, bad_x, bad_t, match in (
+        (regression(), with_bad(x, np.nan), t, "the loss is NaN at step .*: x has NaN in row 17$"),
+        (regression(), with_bad(x, -np.inf), t, "the loss is .* at step .*: x has an infinity in row 17$"),
+        (regression(), x, with_bad(t, np.nan), "the loss is NaN at step .*: t has NaN in row 17$"),
+        (regression(), x, with_bad(t, np.inf), "the loss is infinite at step .*: t has an infinity in row 17$"),
+        (infinite, x, t, "the loss is .* at step 0: b1 has an infinity$"),
+        (regression(), x * 1e200, t, "the loss is infinite at step 0: .* are finite, .*: try a lower learning rate"),
+    ):
+        before = weights(run.network)
+        with pytest.raises(FloatingPointError, match=match):
+            run.fit(bad_x, bad_t, batch_size=batch_size, epochs=20)
+        if not run.losses:
+            assert_same(run.network.params, before)
+        assert np.isfinite(run.losses).all()
+
+
+@pytest.mark.filterwarnings("ignore:overflow|invalid value:RuntimeWarning")
+def test_where_a_step_found_what_is_not_finite():
+    x, t = np.ones((4, 2)), np.array([0, 1, 0, 1])
+    bad = x.copy()
+    bad[2] = np.nan
+    for given, labels, match in (
+        (bad, t, "x has NaN in row 2$"),
+        (bad.tolist(), t, "row 2$"),
+        (bad[2], 0, "x has NaN$"),
+    ):
+        with pytest.raises(FloatingPointError, match=f"at step 0: .*{match}"):
+            trainer().step(given, labels)
+        with pytest.raises(FloatingPointError, match=f"at step 1: .*{match}"):
+            trainer().fit_samples([(x, t), (given, labels)])
+    run = Trainer(MLP([2, 1], loss="identity", seed=1), SGD(1e308), show=False)
+    assert run.step(1e8 * x, t)
+    with pytest.raises(FloatingPointError, match="at step 1: W1 has an infinity: try a lower learning rate"):
+        run.step(1e8 * x, t)
+
+
+def test_nobody_looks_for_it_where_the_loss_is_finite(samples, monkeypatch):
+    monkeypatch.setattr(training, "_not_finite", None)
+    trainer(callbacks=[nothing]).fit(*samples, batch_size=4, epochs=3, test=samples)
+
+
 def test_a_step(samples):
     run = trainer()
     loss = run.step(*samples)
@@ -578,7 +635,7 @@ def test_a_loss_of_nan_amid_many_steps(rng, calls, optimizer):
     for callbacks in ([], [nothing]):
         network = MLP([3, 6, 2], loss="identity", seed=1)
         runs.append(Trainer(network, optimizer(1e200), seed=0, show=False, callbacks=callbacks))
-        with pytest.raises(FloatingPointError, match="the loss is NaN at step") as raised:
+        with pytest.raises(FloatingPointError, match="the loss is (NaN|infinite) at step .*learning rate") as raised:
             runs[-1].fit(x, t, batch_size=5, epochs=100)
         errors.append(str(raised.value))
     assert errors[0] == errors[1] and calls
