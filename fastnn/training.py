@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -241,6 +242,10 @@ class Trainer:
 
     Notes
     -----
+    An interruption, by Ctrl-C or a notebook's button, ends the training and not the program: the standard error stream
+    says so, what was learnt is kept, and what follows can ask whether ``trainer.stopped == "interrupted"``.  The second
+    one of a program raises KeyboardInterrupt, as anywhere else.
+
     `fit` takes many steps in a call of `fastnn.ops.mlp_descent`, with the same numbers to the last bit, if nobody asks
     for each of them: there are no callbacks and no `max_grad`, the optimizer is one of this package, and gradients of
     the network are a call of `fastnn.ops.mlp_gradient`, as those of an `MLP` on samples of its own dtype.  A call takes
@@ -260,6 +265,8 @@ class Trainer:
     True
     """
 
+    # Whether a training of this process was.
+    _interrupted: ClassVar[bool] = False
     # All that `fit` trains on, while it runs.
     _samples: tuple[Array, Array] | None = None
 
@@ -460,6 +467,12 @@ class Trainer:
         except KeyboardInterrupt:
             # The history and the parameters are of use: whoever wants to end the program can press again.
             self.stopped = "interrupted"
+            by_hand = hasattr(sys, "ps1")  # where there is no program to end
+            if Trainer._interrupted and not by_hand:
+                raise
+            Trainer._interrupted = True
+            what = f"training interrupted at step {len(self.losses)}: the parameters and the history are kept"
+            print(what if by_hand else f"{what}, a second interruption ends the program", file=sys.stderr)
         return self
 
     def _paint(self, figure: Any) -> None:

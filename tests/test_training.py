@@ -7,7 +7,7 @@ import threading
 
 import numpy as np
 import pytest
-from processes import TIMEOUT
+from processes import TIMEOUT, python
 
 import fastnn
 from fastnn import (
@@ -27,6 +27,12 @@ from fastnn import (
 )
 from fastnn import backends as usable_backends
 from fastnn.training import OPTIMIZERS, Evaluation, clip_grads, mini_batches, remove_duplicate
+
+
+@pytest.fixture(autouse=True)
+def not_interrupted(monkeypatch):
+    """As in a new process."""
+    monkeypatch.setattr(Trainer, "_interrupted", False)
 
 
 @pytest.fixture
@@ -425,6 +431,31 @@ def test_an_interruption_keeps_what_there_is(samples):
     assert_same(run.network.params, plain.network.params)
     run.fit(*samples, batch_size=10)
     assert run.stopped is None and len(run.losses) == 8
+
+
+INTERRUPTED = """
+import numpy as np
+from fastnn import MLP, Trainer
+
+def press(trainer):
+    raise KeyboardInterrupt
+
+x, t = np.ones((4, 2)), np.zeros(4, int)
+for i in range(3):
+    trainer = Trainer(MLP([2, 2], seed=0), callbacks=[press], show=False).fit(x, t, epochs=5)
+    print(i, trainer.stopped)
+"""
+
+
+def test_a_second_interruption_ends_the_program():
+    done = python(INTERRUPTED)
+    assert done.returncode != 0 and done.stdout.splitlines() == ["0 interrupted"]
+    first, *rest = done.stderr.splitlines()
+    kept = "training interrupted at step 1: the parameters and the history are kept"
+    assert first == f"{kept}, a second interruption ends the program" and rest[-1] == "KeyboardInterrupt"
+    by_hand = python("import sys; sys.ps1 = '>>> '\n" + INTERRUPTED)
+    assert by_hand.returncode == 0 and by_hand.stdout.splitlines() == [f"{i} interrupted" for i in range(3)]
+    assert by_hand.stderr.splitlines() == [kept] * 3
 
 
 def test_an_interruption_of_an_iterator():
