@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from fastnn import data, dropin, info, profiling, reports, runner, scripts
+from fastnn import data, dropin, info, profiling, progress, reports, runner, scripts
 from fastnn.backends import backends, config, get_backend, use_backend
 from fastnn.examples import EXAMPLES
 from fastnn.networks import MLP
@@ -25,8 +25,6 @@ from fastnn.optimizers import SGD
 from fastnn.training import mini_batches
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.progress import Progress
     from rich.table import Table
 
 
@@ -168,8 +166,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     _check_folders(arguments)
     console = Console()
     digits = data.mnist(arguments.data) if arguments.data else data.digits(seed=arguments.seed)
-    with _progress(console) as progress:
-        reference, compiled = (_train(arguments, digits, name, progress) for name in ("reference", arguments.backend))
+    reference, compiled = (_train(arguments, digits, name) for name in ("reference", arguments.backend))
     differences = _relative_differences(reference.losses, compiled.losses)
     console.print(_table(reference, compiled, differences))
     with use_backend(arguments.backend):
@@ -208,31 +205,18 @@ def _compare(arguments: argparse.Namespace) -> int:
     return _judged(page, arguments) if within else 1
 
 
-def _progress(console: Console) -> Progress:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    return Progress(
-        TextColumn("{task.description:>10}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.4f}"),
-        TimeElapsedColumn(),
-        console=console,
-    )
-
-
-def _train(arguments: argparse.Namespace, digits: data.Data, backend: str, progress: Progress) -> Run:
+def _train(arguments: argparse.Namespace, digits: data.Data, backend: str) -> Run:
     x = digits.x_train.astype(arguments.dtype)
     classes = int(max(digits.t_train.max(), digits.t_test.max())) + 1
     network = MLP([x.shape[1], arguments.hidden, classes], seed=arguments.seed, dtype=arguments.dtype)
     steps = arguments.epochs * -(-len(x) // arguments.batch)
-    task = progress.add_task(backend, total=steps, loss=float("nan"))
     losses, seconds = [], 0.0
-    with use_backend(backend), profiling.profile() as recorder, np.errstate(all="ignore"):
+    shown, quiet = progress.bar(backend, steps), np.errstate(all="ignore")
+    with use_backend(backend), profiling.profile() as recorder, quiet, shown as advanced:
         for loss, took in _timed(_descent(network, arguments, x, digits.t_train)):
             losses.append(float(loss))
             seconds += took
-            progress.update(task, advance=1, loss=losses[-1])
+            advanced(len(losses), f"loss {losses[-1]:.4f}")
     with use_backend(backend):
         accuracy = network.accuracy(digits.x_test.astype(arguments.dtype), digits.t_test)
     return Run(backend, losses, accuracy, seconds, recorder)

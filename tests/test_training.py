@@ -1,6 +1,8 @@
 """The trainer: every kind of descent, its history and how it ends; and the progress that it shows."""
 
 import builtins
+import contextlib
+import io
 import itertools
 import sys
 import threading
@@ -938,6 +940,47 @@ def test_a_bar_with_rich(samples, capfd, monkeypatch):
     out, err = capfd.readouterr()
     assert not out
     assert "training" in err and "/600" in err and "loss " in err and "━" in err
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.skipif(sys.platform == "win32", reason="rich draws with other characters on a Windows console")
+@pytest.mark.parametrize("stdout", [io.StringIO, Terminal])
+def test_what_is_printed_beside_a_bar(samples, monkeypatch, stdout):
+    """It goes where it was sent, whole, and above the bar where that is the same terminal."""
+    pytest.importorskip("rich")
+    monkeypatch.setenv("TERM", "xterm")
+    out, err = stdout(), Terminal()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    run = trainer(show=True, callbacks=[lambda run: print("step", len(run.losses))]).fit(*samples, epochs=9)
+    lines = [f"step {i}" for i in range(1, 10)]
+    assert "training" in err.getvalue() and "━" in err.getvalue()
+    if out.isatty():
+        assert [line for line in lines if line in out.getvalue() + err.getvalue()] == lines
+        assert "step 9" in err.getvalue()
+    else:
+        assert out.getvalue().splitlines() == lines and "step" not in err.getvalue()
+    redirected = io.StringIO()
+    with contextlib.redirect_stdout(redirected):
+        run.fit(*samples, epochs=3)
+    assert redirected.getvalue().splitlines() == ["step 10", "step 11", "step 12"]
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_notebook_without_ipywidgets(samples, monkeypatch, capfd):
+    """Lines; rich would warn, and show nothing but boxes."""
+    console = pytest.importorskip("rich.console")
+    monkeypatch.setattr(console, "_is_jupyter", lambda: True)
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
+    run = trainer(show=True, callbacks=[lambda run: print("step", len(run.losses))]).fit(*samples, epochs=3)
+    out, err = capfd.readouterr()
+    assert out.splitlines() == ["step 1", "step 2", "step 3"]
+    assert err.splitlines() == [f"training: {i} of 3 loss {loss:.4f}" for i, loss in enumerate(run.losses, 1)]
 
 
 @pytest.mark.usefixtures("at_once")
