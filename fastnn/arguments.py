@@ -32,7 +32,9 @@ def numeric(name: str, value: np.typing.ArrayLike, least_ndim: int = 0) -> Array
     except ValueError as error:  # ragged nested lists
         raise ValueError(f"{name} is not an array: {error}") from None
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must be an array of real numbers, not of dtype {array.dtype}")
+        what = f"of dtype {array.dtype}" if array.ndim or array.dtype.kind != "O" else type(value).__name__
+        hint = f": take {name}.toarray()" if hasattr(value, "toarray") else ""  # sparse, which NumPy does not read
+        raise TypeError(f"{name} must be an array of real numbers, not {what}{hint}")
     if array.ndim < least_ndim:
         raise ValueError(f"{name} must have at least {least_ndim} dimension(s), but its shape is {array.shape}")
     return array

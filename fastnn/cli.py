@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -156,6 +157,8 @@ def _example(arguments: argparse.Namespace) -> int:
         return 0
     if not arguments.folder.is_dir():
         raise ValueError(f"--folder: {arguments.folder} is not a folder")
+    # Pictures are written, not shown: a notebook's own backend is no use, and may not be installed here.
+    os.environ["MPLBACKEND"] = "agg"
     import_module(f"fastnn.examples.{arguments.name}").main(arguments.folder)
     return 0
 
@@ -295,8 +298,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--quiet", action="store_true", help="do not say what was served and what was left")
     parser.add_argument("-m", dest="as_module", action="store_true", help="run a module by its name, as python -m does")
-    parser.add_argument("script", help="the script; what follows is for it")
-    parser.add_argument("args", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    _add_script(parser)
     parser.set_defaults(run=_run)
 
 
@@ -315,16 +317,23 @@ def _add_profile(parser: argparse.ArgumentParser) -> None:
         "Run a Python script twice in fresh processes, as it stands and as fastnn run does, from the same random "
         "seeds. Report where the time goes in both: by layer, op and shape, and in what no layer has part."
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page to FILE")
-    _add_fail_below(parser)
+    options = (
+        parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE"),
+        parser.add_argument("--html", type=Path, metavar="FILE", help="write a page to FILE"),
+        _add_fail_below(parser),
+    )
+    _add_script(parser)
+    parser.set_defaults(run=_profile, own=[name for option in options for name in option.option_strings])
+
+
+def _add_script(parser: argparse.ArgumentParser) -> None:
+    parser.usage = f"{parser.prog} [options] script [the script's arguments]"
     parser.add_argument("script", help="the script; what follows is for it")
     parser.add_argument("args", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    parser.set_defaults(run=_profile)
 
 
-def _add_fail_below(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+def _add_fail_below(parser: argparse.ArgumentParser) -> argparse.Action:
+    return parser.add_argument(
         "--fail-below",
         type=_rate,
         metavar="X",
@@ -334,6 +343,12 @@ def _add_fail_below(parser: argparse.ArgumentParser) -> None:
 
 def _profile(arguments: argparse.Namespace) -> int:
     _check_folders(arguments)
+    for given in arguments.args:
+        if given.partition("=")[0] in arguments.own:
+            print(
+                f"fastnn profile: {given} stands after the script and goes to it; fastnn's own options stand before it",
+                file=sys.stderr,
+            )
     report = scripts.profile_script(arguments.script, arguments.args)
     print(report.table())
     if arguments.json:

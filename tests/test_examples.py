@@ -1,8 +1,11 @@
 """The examples, through the command: what they print holds, and their pictures are there."""
 
+import os
 import re
+import sys
 
 import numpy as np
+import processes
 import pytest
 
 from fastnn import cli
@@ -111,6 +114,15 @@ def test_pictures_go_to_the_current_folder(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["example", "graph"]) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == PICTURES["graph"]
+
+
+def test_a_backend_of_a_notebook_that_is_not_installed(tmp_path):
+    """A notebook's processes inherit it."""
+    command = "import sys; from fastnn.cli import main; sys.exit(main(['example', 'graph', '--folder', sys.argv[1]]))"
+    done = processes.run(
+        sys.executable, "-P", "-c", command, tmp_path, env=os.environ | {"MPLBACKEND": "module://no_such.backend"}
+    )
+    assert done.returncode == 0 and (tmp_path / "graph_apples.png").exists(), done.stderr
 
 
 def test_an_unknown_name_and_a_missing_folder(capsys, tmp_path):

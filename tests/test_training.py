@@ -103,6 +103,31 @@ def test_labels_that_are_too_few_are_refused(samples):
         trainer().fit(x[:0], t[:0])
 
 
+class Sparse:
+    """As SciPy's, which NumPy makes an array without dimensions of."""
+
+    shape = 30, 2
+
+    def toarray(self):
+        return np.ones(self.shape)
+
+
+def test_samples_that_are_no_arrays(samples):
+    x, t = samples
+    for bad, error, match in (
+        (Sparse(), TypeError, r"x must be an array of real numbers, not Sparse: take x.toarray\(\)$"),
+        ((row for row in x), TypeError, "x must be an array of real numbers, not generator$"),
+        (None, TypeError, "x must be an array of real numbers, not NoneType$"),
+        ("text", TypeError, "x must be an array of real numbers, not of dtype <U4$"),
+        (1.0, ValueError, r"x must have at least 1 dimension\(s\), but its shape is \(\)$"),
+    ):
+        with pytest.raises(error, match=match):
+            trainer().fit(bad, t)
+        with pytest.raises(error, match=match.replace("x", "t", 1).replace("x.toarray", "t.toarray")):
+            trainer().fit(x, bad)
+    assert trainer().fit(x.tolist(), t.tolist()).losses == trainer().fit(x, t).losses
+
+
 # ---------------------------------------------------------------- descent
 
 
