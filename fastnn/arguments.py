@@ -8,6 +8,7 @@ dtype, contiguous, aligned).  Every other one is handed to these functions, whic
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from operator import index
 from typing import Any
@@ -106,7 +107,10 @@ def whole_number(name: str, value: int, least: int, most: int) -> int:
     except TypeError:
         raise TypeError(f"{name} must be a whole number, not {value!r}") from None
     if not least <= number <= most:
-        raise ValueError(f"{name} must be from {least} to {most}, not {number}")
+        unlimited = f"at least {least}" if number < least else f"at most {most}"
+        raise ValueError(
+            f"{name} must be {unlimited if most >= sys.maxsize else f'from {least} to {most}'}, not {number}"
+        )
     return number
 
 
@@ -191,7 +195,9 @@ def targets(name: str, y: Array, t: Array) -> tuple[Array, bool]:
             f"or targets of shape {y.shape}"
         )
     if labels.dtype.kind not in "iu":
-        raise TypeError(f"t has one class index per row of {name} and must be of integers, not of dtype {t.dtype}")
+        raise TypeError(
+            f"t has one class index per row of {name} and must be of integers, not of dtype {t.dtype}: t.astype(int)"
+        )
     bad = (labels < 0) | (labels >= classes)
     if bad.any():
         row = np.unravel_index(int(np.argmax(bad)), labels.shape)

@@ -84,6 +84,9 @@ class Sequential(HasMode):
     def __init__(self, layers: Sequence[Any], loss: Any = None) -> None:
         self.layers = tuple(layers)
         self.loss_layer = SoftmaxWithLoss() if loss is None else loss
+        for layer in (*self.layers, self.loss_layer):
+            if isinstance(layer, type):
+                raise TypeError(f"{layer.__name__} is a class of layers, not a layer: {layer.__name__}(...)")
         if getattr(loss, "from_logits", True) is False:
             raise ValueError(
                 "loss takes probabilities (from_logits=False), but gives the gradient of logits: leave the softmax to "

@@ -58,7 +58,7 @@ def mini_batches(
     [4.] [4]
     """
     x, t = _samples(x, t)
-    N = len(x)
+    N, batch_size = len(x), arguments.whole_number("batch_size", batch_size, 1, sys.maxsize)
     if batch_size >= N and rng is None:
         yield x, t
         return
@@ -354,11 +354,13 @@ class Trainer:
         """
         x, t = _samples(x, t)
         N = len(x)
-        batch_size = N if batch_size is None else arguments.whole_number("batch_size", batch_size, 1, 2**63 - 1)
-        epochs = arguments.whole_number("epochs", epochs, 0, 2**63 - 1)
-        evaluate_every = arguments.whole_number("evaluate_every", evaluate_every, 1, 2**63 - 1)
+        batch_size = N if batch_size is None else arguments.whole_number("batch_size", batch_size, 1, sys.maxsize)
+        epochs = arguments.whole_number("epochs", epochs, 0, sys.maxsize)
+        evaluate_every = arguments.whole_number("evaluate_every", evaluate_every, 1, sys.maxsize)
+        if test is not None and not (isinstance(test, (tuple, list)) and len(test) == 2):
+            raise TypeError(f"test must be a pair (x, t), not {type(test).__name__}")
         if patience is not None:
-            patience = arguments.whole_number("patience", patience, 1, 2**63 - 1)
+            patience = arguments.whole_number("patience", patience, 1, sys.maxsize)
             if test is None:
                 raise ValueError("patience needs a test to tell whether the network improves")
         rng = self.rng if shuffle and batch_size < N else None
@@ -407,7 +409,7 @@ class Trainer:
             Itself.
         """
         if steps is not None:
-            samples = islice(samples, arguments.whole_number("steps", steps, 0, 2**63 - 1))
+            samples = islice(samples, arguments.whole_number("steps", steps, 0, sys.maxsize))
         return self._descend(self._steps(samples), steps)
 
     def evaluate(self, train: tuple[Array, Array], test: tuple[Array, Array]) -> Evaluation:
