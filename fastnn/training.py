@@ -351,6 +351,11 @@ class Trainer:
         -------
         Trainer
             Itself.
+
+        Raises
+        ------
+        FloatingPointError
+            As `step` does; the rows that it names are those of `x` and `t`.
         """
         x, t = _samples(x, t)
         N = len(x)
