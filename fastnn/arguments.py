@@ -8,6 +8,7 @@ dtype, contiguous, aligned).  Every other one is handed to these functions, whic
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from operator import index
 from typing import Any
@@ -26,15 +27,26 @@ EPS = 1e-7
 
 def numeric(name: str, value: np.typing.ArrayLike, least_ndim: int = 0) -> Array:
     """`value` as an array of booleans, integers or real floats."""
+    refuse_mask(name, value)
     try:
         array = np.asarray(value)
     except ValueError as error:  # ragged nested lists
         raise ValueError(f"{name} is not an array: {error}") from None
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"{name} must be an array of real numbers, not of dtype {array.dtype}")
+        what = f"of dtype {array.dtype}" if array.ndim or array.dtype.kind != "O" else type(value).__name__
+        hint = f": take {name}.toarray()" if hasattr(value, "toarray") else ""  # sparse, which NumPy does not read
+        raise TypeError(f"{name} must be an array of real numbers, not {what}{hint}")
     if array.ndim < least_ndim:
         raise ValueError(f"{name} must have at least {least_ndim} dimension(s), but its shape is {array.shape}")
     return array
+
+
+def refuse_mask(name: str, value: Any) -> None:
+    """For what is made an array of, or read as one: the mask would be lost without a word."""
+    for each in value if isinstance(value, (list, tuple)) else (value,):
+        if type(each) is not np.ndarray and isinstance(each, np.ndarray) and isinstance(each, np.ma.MaskedArray):
+            what = f"{name} {'is' if each is value else 'holds'} a masked array"
+            raise TypeError(f"{what}, whose mask would be lost: leave out what is masked, or fill it (numpy.ma.filled)")
 
 
 def same_shape(name: str, array: Array, other_name: str, other: Array) -> None:
@@ -95,7 +107,10 @@ def whole_number(name: str, value: int, least: int, most: int) -> int:
     except TypeError:
         raise TypeError(f"{name} must be a whole number, not {value!r}") from None
     if not least <= number <= most:
-        raise ValueError(f"{name} must be from {least} to {most}, not {number}")
+        unlimited = f"at least {least}" if number < least else f"at most {most}"
+        raise ValueError(
+            f"{name} must be {unlimited if most >= sys.maxsize else f'from {least} to {most}'}, not {number}"
+        )
     return number
 
 
@@ -180,7 +195,9 @@ def targets(name: str, y: Array, t: Array) -> tuple[Array, bool]:
             f"or targets of shape {y.shape}"
         )
     if labels.dtype.kind not in "iu":
-        raise TypeError(f"t has one class index per row of {name} and must be of integers, not of dtype {t.dtype}")
+        raise TypeError(
+            f"t has one class index per row of {name} and must be of integers, not of dtype {t.dtype}: t.astype(int)"
+        )
     bad = (labels < 0) | (labels >= classes)
     if bad.any():
         row = np.unravel_index(int(np.argmax(bad)), labels.shape)
@@ -255,6 +272,7 @@ def output(out: Any, shape: tuple[int, ...], dtype: np.dtype[Any], *inputs: Arra
     """
     if not isinstance(out, np.ndarray):
         raise TypeError(f"{name} must be a NumPy array, not {type(out).__name__}")
+    refuse_mask(name, out)
     given, out = out, np.ndarray.view(out, np.ndarray)  # a subclass may say anything of itself
     if out.dtype != dtype:
         raise TypeError(f"{name} has dtype {out.dtype}, but the result has dtype {dtype}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from fastnn import data, dropin, info, profiling, reports, runner, scripts
+from fastnn import data, dropin, info, profiling, progress, reports, runner, scripts
 from fastnn.backends import backends, config, get_backend, use_backend
 from fastnn.examples import EXAMPLES
 from fastnn.networks import MLP
@@ -25,8 +26,6 @@ from fastnn.optimizers import SGD
 from fastnn.training import mini_batches
 
 if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.progress import Progress
     from rich.table import Table
 
 
@@ -158,6 +157,8 @@ def _example(arguments: argparse.Namespace) -> int:
         return 0
     if not arguments.folder.is_dir():
         raise ValueError(f"--folder: {arguments.folder} is not a folder")
+    # Pictures are written, not shown: a notebook's own backend is no use, and may not be installed here.
+    os.environ["MPLBACKEND"] = "agg"
     import_module(f"fastnn.examples.{arguments.name}").main(arguments.folder)
     return 0
 
@@ -168,8 +169,7 @@ def _compare(arguments: argparse.Namespace) -> int:
     _check_folders(arguments)
     console = Console()
     digits = data.mnist(arguments.data) if arguments.data else data.digits(seed=arguments.seed)
-    with _progress(console) as progress:
-        reference, compiled = (_train(arguments, digits, name, progress) for name in ("reference", arguments.backend))
+    reference, compiled = (_train(arguments, digits, name) for name in ("reference", arguments.backend))
     differences = _relative_differences(reference.losses, compiled.losses)
     console.print(_table(reference, compiled, differences))
     with use_backend(arguments.backend):
@@ -208,31 +208,18 @@ def _compare(arguments: argparse.Namespace) -> int:
     return _judged(page, arguments) if within else 1
 
 
-def _progress(console: Console) -> Progress:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    return Progress(
-        TextColumn("{task.description:>10}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.4f}"),
-        TimeElapsedColumn(),
-        console=console,
-    )
-
-
-def _train(arguments: argparse.Namespace, digits: data.Data, backend: str, progress: Progress) -> Run:
+def _train(arguments: argparse.Namespace, digits: data.Data, backend: str) -> Run:
     x = digits.x_train.astype(arguments.dtype)
     classes = int(max(digits.t_train.max(), digits.t_test.max())) + 1
     network = MLP([x.shape[1], arguments.hidden, classes], seed=arguments.seed, dtype=arguments.dtype)
     steps = arguments.epochs * -(-len(x) // arguments.batch)
-    task = progress.add_task(backend, total=steps, loss=float("nan"))
     losses, seconds = [], 0.0
-    with use_backend(backend), profiling.profile() as recorder, np.errstate(all="ignore"):
+    shown, quiet = progress.bar(backend, steps), np.errstate(all="ignore")
+    with use_backend(backend), profiling.profile() as recorder, quiet, shown as advanced:
         for loss, took in _timed(_descent(network, arguments, x, digits.t_train)):
             losses.append(float(loss))
             seconds += took
-            progress.update(task, advance=1, loss=losses[-1])
+            advanced(len(losses), f"loss {losses[-1]:.4f}")
     with use_backend(backend):
         accuracy = network.accuracy(digits.x_test.astype(arguments.dtype), digits.t_test)
     return Run(backend, losses, accuracy, seconds, recorder)
@@ -311,8 +298,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--quiet", action="store_true", help="do not say what was served and what was left")
     parser.add_argument("-m", dest="as_module", action="store_true", help="run a module by its name, as python -m does")
-    parser.add_argument("script", help="the script; what follows is for it")
-    parser.add_argument("args", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    _add_script(parser)
     parser.set_defaults(run=_run)
 
 
@@ -331,16 +317,23 @@ def _add_profile(parser: argparse.ArgumentParser) -> None:
         "Run a Python script twice in fresh processes, as it stands and as fastnn run does, from the same random "
         "seeds. Report where the time goes in both: by layer, op and shape, and in what no layer has part."
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page to FILE")
-    _add_fail_below(parser)
+    options = (
+        parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE"),
+        parser.add_argument("--html", type=Path, metavar="FILE", help="write a page to FILE"),
+        _add_fail_below(parser),
+    )
+    _add_script(parser)
+    parser.set_defaults(run=_profile, own=[name for option in options for name in option.option_strings])
+
+
+def _add_script(parser: argparse.ArgumentParser) -> None:
+    parser.usage = f"{parser.prog} [options] script [the script's arguments]"
     parser.add_argument("script", help="the script; what follows is for it")
     parser.add_argument("args", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    parser.set_defaults(run=_profile)
 
 
-def _add_fail_below(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+def _add_fail_below(parser: argparse.ArgumentParser) -> argparse.Action:
+    return parser.add_argument(
         "--fail-below",
         type=_rate,
         metavar="X",
@@ -350,6 +343,12 @@ def _add_fail_below(parser: argparse.ArgumentParser) -> None:
 
 def _profile(arguments: argparse.Namespace) -> int:
     _check_folders(arguments)
+    for given in arguments.args:
+        if given.partition("=")[0] in arguments.own:
+            print(
+                f"fastnn profile: {given} stands after the script and goes to it; fastnn's own options stand before it",
+                file=sys.stderr,
+            )
     report = scripts.profile_script(arguments.script, arguments.args)
     print(report.table())
     if arguments.json:

@@ -99,7 +99,7 @@ def one_hot(t: np.typing.ArrayLike, classes: int | None = None, *, dtype: np.typ
         raise ValueError(f"t must be one-dimensional, but its shape is {labels.shape}")
     # To NumPy an empty list is of floats.
     if labels.size and labels.dtype.kind not in "iu":
-        raise TypeError(f"t holds class indices and must be of integers, not of dtype {labels.dtype}")
+        raise TypeError(f"t holds class indices and must be of integers, not of dtype {labels.dtype}: t.astype(int)")
     count = MOST_CLASSES if classes is None else whole_number("classes", classes, 1, MOST_CLASSES)
     bad = (labels < 0) | (labels >= count)
     if bad.any():

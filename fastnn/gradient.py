@@ -83,6 +83,7 @@ def _step(name: str, h: float) -> float:
 
 
 def _floats(name: str, x: Any) -> None:
+    arguments.refuse_mask(name, x)
     if not isinstance(x, np.ndarray) or x.dtype.kind != "f":
         raise TypeError(f"{name} must be an ndarray of floats, not {getattr(x, 'dtype', type(x).__name__)}")
 

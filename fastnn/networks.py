@@ -84,6 +84,9 @@ class Sequential(HasMode):
     def __init__(self, layers: Sequence[Any], loss: Any = None) -> None:
         self.layers = tuple(layers)
         self.loss_layer = SoftmaxWithLoss() if loss is None else loss
+        for layer in (*self.layers, self.loss_layer):
+            if isinstance(layer, type):
+                raise TypeError(f"{layer.__name__} is a class of layers, not a layer: {layer.__name__}(...)")
         if getattr(loss, "from_logits", True) is False:
             raise ValueError(
                 "loss takes probabilities (from_logits=False), but gives the gradient of logits: leave the softmax to "
@@ -237,7 +240,7 @@ class Sequential(HasMode):
 
         Only what a changed parameter reaches is computed again.  `show` shows a progress bar where it takes long.
         """
-        return gradient.of_network(self.layers, self.loss_layer, np.asarray(x), t, h=h, show=show)
+        return gradient.of_network(self.layers, self.loss_layer, arguments.numeric("x", x), t, h=h, show=show)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """

@@ -1,11 +1,16 @@
-"""How far a long work has come: a bar if rich is installed, lines of text otherwise, nothing in the first seconds."""
+"""How far a long work has come: a bar if rich is installed, lines of text otherwise, nothing in the first seconds.
+
+In a notebook rich draws by ipywidgets: without these there are lines, too.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from time import monotonic
+from typing import Any
 
 WAIT, INTERVAL = 2.0, 0.2  # seconds before anything is shown, and between two changes of it
 
@@ -57,12 +62,18 @@ class _Bar:
         try:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            console = Console(stderr=True)
+            if console.is_jupyter:
+                import_module("ipywidgets")
         except ImportError:
             self.interval = WAIT
             return self.line
+        # What is printed meanwhile is put above a bar on the same terminal; what goes elsewhere is left alone.
+        out, err = _is_terminal(sys.stdout), _is_terminal(sys.stderr)
         words = TextColumn("{task.description}"), TextColumn("{task.fields[text]}")
         columns = words[0], BarColumn(), MofNCompleteColumn(), words[1], TimeRemainingColumn()
-        progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        progress = Progress(*columns, console=console, transient=True, redirect_stdout=out, redirect_stderr=err)
         task = progress.add_task(self.description, total=self.total, text="")
         progress.start()
         self.close = progress.stop
@@ -71,3 +82,8 @@ class _Bar:
     def line(self, steps: int, text: str) -> None:
         of = f" of {self.total}" if self.total else ""
         print(f"{self.description}: {steps}{of} {text}".rstrip(), file=sys.stderr)
+
+
+def _is_terminal(stream: Any) -> bool:
+    """Of a standard stream, which may be None or somebody's own object."""
+    return bool(getattr(stream, "isatty", bool)())

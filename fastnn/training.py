@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -55,7 +57,8 @@ def mini_batches(
     [2. 3.] [2 3]
     [4.] [4]
     """
-    N = _samples(x, t)
+    x, t = _samples(x, t)
+    N, batch_size = len(x), arguments.whole_number("batch_size", batch_size, 1, sys.maxsize)
     if batch_size >= N and rng is None:
         yield x, t
         return
@@ -71,10 +74,21 @@ def mini_batches(
         )
 
 
-def _samples(x: Array, t: Array) -> int:
+def _samples(x: np.typing.ArrayLike, t: np.typing.ArrayLike) -> tuple[Array, Array]:
+    x, t = arguments.numeric("x", x, 1), arguments.numeric("t", t, 1)
     if len(x) != len(t) or not len(x):
         raise ValueError(f"x has {len(x)} samples and t has {len(t)}: they must be as many, and at least one")
-    return len(x)
+    return x, t
+
+
+def _not_finite(name: str, array: Any, rows: bool = False) -> str:
+    """What an array has that is not finite, and in which row if that is asked; nothing if there is none."""
+    array = np.asarray(array)
+    if array.dtype.kind != "f" or np.isfinite(array).all():
+        return ""
+    first = np.unravel_index(int(np.argmin(np.isfinite(array))), array.shape)
+    kind = "NaN" if np.isnan(array[first]) else "an infinity"
+    return f"{name} has {kind} in row {first[0]}" if rows and first else f"{name} has {kind}"
 
 
 def clip_grads(grads: list[Array], max_norm: float, eps: float = 0.0) -> float:
@@ -109,6 +123,7 @@ def clip_grads(grads: list[Array], max_norm: float, eps: float = 0.0) -> float:
     >>> grads
     [array([1.5, 0. ]), array([2.])]
     """
+    arguments.refuse_mask("grads", grads)
     norm = _norm(grads)
     scale_down(grads, norm, max_norm, eps)
     return norm
@@ -227,6 +242,10 @@ class Trainer:
 
     Notes
     -----
+    An interruption, by Ctrl-C or a notebook's button, ends the training and not the program: the standard error stream
+    says so, what was learnt is kept, and what follows can ask whether ``trainer.stopped == "interrupted"``.  The second
+    one of a program raises KeyboardInterrupt, as anywhere else.
+
     `fit` takes many steps in a call of `fastnn.ops.mlp_descent`, with the same numbers to the last bit, if nobody asks
     for each of them: there are no callbacks and no `max_grad`, the optimizer is one of this package, and gradients of
     the network are a call of `fastnn.ops.mlp_gradient`, as those of an `MLP` on samples of its own dtype.  A call takes
@@ -245,6 +264,11 @@ class Trainer:
     >>> trainer.evaluations[-1].test_accuracy > 0.95
     True
     """
+
+    # Whether a training of this process was.
+    _interrupted: ClassVar[bool] = False
+    # All that `fit` trains on, while it runs.
+    _samples: tuple[Array, Array] | None = None
 
     def __init__(
         self,
@@ -278,12 +302,13 @@ class Trainer:
         Raises
         ------
         FloatingPointError
-            The loss is NaN; the parameters are as they were before the step.
+            The loss is NaN or infinite: the error tells where the samples or the parameters are, if they are.  The
+            parameters are as they were before the step.
         """
         loss, grads = self.network.loss_and_gradient(x, t)
         value = float(loss)
-        if value != value:
-            raise FloatingPointError(f"the loss is NaN at step {len(self.losses)}: try a lower learning rate")
+        if not math.isfinite(value):
+            raise FloatingPointError(self._reason(value, x, t))
         if self.max_grad is not None:
             clip_grads(grads, self.max_grad)
         self.optimizer.update(self.network.params, grads)
@@ -326,14 +351,21 @@ class Trainer:
         -------
         Trainer
             Itself.
+
+        Raises
+        ------
+        FloatingPointError
+            As `step` does; the rows that it names are those of `x` and `t`.
         """
-        x, t = np.asarray(x), np.asarray(t)
-        N = _samples(x, t)
-        batch_size = N if batch_size is None else arguments.whole_number("batch_size", batch_size, 1, 2**63 - 1)
-        epochs = arguments.whole_number("epochs", epochs, 0, 2**63 - 1)
-        evaluate_every = arguments.whole_number("evaluate_every", evaluate_every, 1, 2**63 - 1)
+        x, t = _samples(x, t)
+        N = len(x)
+        batch_size = N if batch_size is None else arguments.whole_number("batch_size", batch_size, 1, sys.maxsize)
+        epochs = arguments.whole_number("epochs", epochs, 0, sys.maxsize)
+        evaluate_every = arguments.whole_number("evaluate_every", evaluate_every, 1, sys.maxsize)
+        if test is not None and not (isinstance(test, (tuple, list)) and len(test) == 2):
+            raise TypeError(f"test must be a pair (x, t), not {type(test).__name__}")
         if patience is not None:
-            patience = arguments.whole_number("patience", patience, 1, 2**63 - 1)
+            patience = arguments.whole_number("patience", patience, 1, sys.maxsize)
             if test is None:
                 raise ValueError("patience needs a test to tell whether the network improves")
         rng = self.rng if shuffle and batch_size < N else None
@@ -359,7 +391,11 @@ class Trainer:
                         self.stopped = "no improvement"
                         return
 
-        return self._descend(all_steps(), epochs * -(-N // batch_size))
+        self._samples = x, t
+        try:
+            return self._descend(all_steps(), epochs * -(-N // batch_size))
+        finally:
+            self._samples = None
 
     def fit_samples(self, samples: Iterable[tuple[Any, Any]], *, steps: int | None = None) -> Trainer:
         """
@@ -378,7 +414,7 @@ class Trainer:
             Itself.
         """
         if steps is not None:
-            samples = islice(samples, arguments.whole_number("steps", steps, 0, 2**63 - 1))
+            samples = islice(samples, arguments.whole_number("steps", steps, 0, sys.maxsize))
         return self._descend(self._steps(samples), steps)
 
     def evaluate(self, train: tuple[Array, Array], test: tuple[Array, Array]) -> Evaluation:
@@ -403,6 +439,23 @@ class Trainer:
         """Draw the history; needs matplotlib.  The picture is written to `path`, or shown without one."""
         pictures.draw(self._paint, path, figsize=(7, 4), layout="constrained")
 
+    def _reason(self, loss: float, x: Any, t: Any) -> str:
+        """Of a loss that is not finite."""
+        rows = np.ndim(x) > 1
+        if self._samples is not None:
+            x, t, rows = *self._samples, True
+        what = f"the loss is {'infinite' if loss == loss else 'NaN'} at step {len(self.losses)}"
+        found = _not_finite("x", x, rows) or _not_finite("t", t, rows)
+        if found:
+            return f"{what}: {found}"
+        params = self.network.params
+        names = getattr(self.network, "names", [f"params[{i}]" for i in range(len(params))])
+        found = next(filter(None, map(_not_finite, names, params)), "")
+        if found and not self.losses:
+            return f"{what}: {found}"
+        found = found or "the samples and the parameters are finite, but what is made of them is not"
+        return f"{what}: {found}: try a lower learning rate, or smaller numbers in the samples"
+
     def _steps(self, batches: Iterable[tuple[Any, Any]]) -> Iterator[float]:
         for x, t in batches:
             yield self.step(x, t)
@@ -421,6 +474,12 @@ class Trainer:
         except KeyboardInterrupt:
             # The history and the parameters are of use: whoever wants to end the program can press again.
             self.stopped = "interrupted"
+            by_hand = hasattr(sys, "ps1")  # where there is no program to end
+            if Trainer._interrupted and not by_hand:
+                raise
+            Trainer._interrupted = True
+            what = f"training interrupted at step {len(self.losses)}: the parameters and the history are kept"
+            print(what if by_hand else f"{what}, a second interruption ends the program", file=sys.stderr)
         return self
 
     def _paint(self, figure: Any) -> None:
@@ -545,7 +604,7 @@ class _ManySteps:
             )  # fmt: skip
         finally:
             # An interruption comes after the call, but before anything that would have followed it here.
-            done = int(np.count_nonzero(losses == losses))
+            done = int(np.count_nonzero(np.isfinite(losses)))
             trainer.losses += losses[:done].tolist()
             for name, kept in zip(optimizer.kept if done else (), self.kept, strict=False):
                 setattr(optimizer, name, kept)
@@ -553,7 +612,7 @@ class _ManySteps:
                 optimizer.iter += done
         took = perf_counter() - start
         self.pace = max(1, min(int(steps * TURN / max(took, 1e-9)), 8 * max(steps, self.pace)))
-        if done < steps:  # a loss that is NaN, of which the step itself says more
+        if done < steps:  # a loss that is not finite, of which the step itself says more
             place, number = divmod(done, in_pass)
             return self._step(order[place, number * self.batch_size :][: self.batch_size])
         return trainer.losses[-1]

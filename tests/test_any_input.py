@@ -551,8 +551,9 @@ def layer_floors(layer_class, *, dout=1.0, from_logits=True, into_buffers=False,
 def gradient_floors(layer_class, backward, taken, given, dout):
     params = len(layer_class.parameters)
     if backward and backward.floor:  # what is taken of forward counts as 1, since an error of it may be that of 1 - y
-        known = {**given, "dout": dout, **dict.fromkeys(taken, np.ones(np.shape(dout)))}
-        return backward.floor(*(known[name] for name in backward.names))
+        like = next(iter(given.values())) if layer_class.is_loss else dout
+        known = {**dict.fromkeys(taken | {"y"}, np.ones(np.shape(like))), **given, "dout": dout}
+        return backward.floor(*(known[name] for name in (*backward.names, *(["dout"] if layer_class.is_loss else []))))
     if not taken:
         return 0, *[0] * params
     if backward and layer_class.is_loss:  # as far from 0 as a gradient can be

@@ -13,10 +13,13 @@ from itertools import combinations
 import numpy as np
 import pytest
 from conftest import MODULES
+from layer_cases import LAYERS, made, name_of
 from processes import python
 
 import fastnn
+from fastnn import Affine, Relu, Sequential, Trainer, data, graph
 from fastnn.optable import OPS, as_tuple
+from fastnn.training import clip_grads, mini_batches
 
 Y = np.full((4, 3), 1 / 3)
 
@@ -64,6 +67,74 @@ def test_the_first_of_two_bad_arguments_is_the_same():
     refused("cross_entropy_error_backward", (Y, [0, 1, 2, 0], "x"), ValueError, "eps must be", eps=-1)
     t = np.eye(3, dtype=int)
     refused("softmax_cross_entropy", (np.eye(3), t), TypeError, "out has dtype", out=t)
+
+
+# ---------------------------------------------------------------- masked arrays
+
+
+def masked(a):
+    return np.ma.masked_array(a, mask=np.arange(np.size(a)).reshape(np.shape(a)) == 1)
+
+
+@pytest.mark.parametrize("layer_class", LAYERS, ids=name_of)
+def test_layers_refuse_masked_arrays(rng, layer_class):
+    layer, args = made(layer_class, rng)
+    for i, a in enumerate(args):
+        if isinstance(a, np.ndarray):
+            with pytest.raises(TypeError, match=" is a masked array"):
+                layer.forward(*args[:i], masked(a), *args[i + 1 :])
+    y = layer.forward(*args)
+    if not layer.is_loss:
+        with pytest.raises(TypeError, match="^dout is a masked array"):
+            layer.backward(masked(np.ones_like(y)))
+    if hasattr(layer, "accuracy"):
+        for given, name in (((masked(args[0]), args[1]), "x"), ((args[0], masked(args[1])), "t")):
+            with pytest.raises(TypeError, match=f"^{name} is a masked array"):
+                layer.accuracy(*given)
+    for i, name in enumerate(layer.parameters):
+        layer, args = made(layer_class, rng)
+        layer.params[i] = masked(layer.params[i])
+        with pytest.raises(TypeError, match=f"^{name} is a masked array"):
+            layer.forward(*args)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_networks_and_trainers_refuse_masked_arrays(known):
+    layers = [Affine(np.ones((2, 3)), np.zeros(3)), Relu(), Affine(np.ones((3, 2)), np.zeros(2))]
+    network = Sequential(layers if known else [Relu(), *layers])
+    trainer = Trainer(network, callbacks=[] if known else [lambda trainer: None])
+    x, t = np.ones((30, 2)), np.arange(30) % 2
+    before = [p.copy() for p in network.params]
+    for name, a, b in (("x", masked(x), t), ("t", x, masked(t)), ("t", x, masked(data.one_hot(t)))):
+        for call in (
+            network.loss, network.accuracy, network.loss_and_gradient, network.numerical_gradient,
+            trainer.step, trainer.fit, lambda a, b: trainer.fit(a, b, batch_size=10, epochs=20),
+            lambda a, b: trainer.fit_samples([(a, b)]), lambda a, b: next(mini_batches(a, b, 10)),
+            lambda a, b: trainer.evaluate((a, b), (a, b)), lambda a, b: data.train_test_split(a, b),
+        ):  # fmt: skip
+            with pytest.raises(TypeError, match=f"^{name} is a masked array"):
+                call(a, b)
+        assert not trainer.losses
+    with pytest.raises(TypeError, match="^x is a masked array"):
+        network.predict(masked(x))
+    for p, kept in zip(network.params, before, strict=True):
+        np.testing.assert_array_equal(p, kept)
+
+
+def test_what_else_takes_arrays_refuses_masked_ones():
+    x = masked(np.ones(3))
+    for name, call in (
+        ("t", lambda: data.one_hot(masked(np.array([0, 1, 2])))),
+        ("x", lambda: fastnn.numerical_gradient(np.sum, x)),
+        ("grads", lambda: clip_grads([np.ones(3), x], 1.0)),
+        ("x", lambda: fastnn.step_function(x)),
+        ("x", lambda: fastnn.relu_grad(x)),
+        ("x", lambda: fastnn.sigmoid_grad(x)),
+        ("y", lambda: fastnn.sum_squared_error(x, np.ones(3))),
+        ("value", lambda: graph.Graph().input(x)),
+    ):
+        with pytest.raises(TypeError, match=f"^{name} (is|holds) a masked array"):
+            call()
 
 
 class Sly:

@@ -11,7 +11,7 @@ import pytest
 from processes import python
 
 import fastnn
-from fastnn import cli, optable
+from fastnn import cli, optable, progress
 
 SHORT = ["compare", "--epochs", "2", "--batch", "200"]
 
@@ -79,6 +79,17 @@ def test_a_loss_curve_of_nan_beside_numbers_is_a_disagreement():
 def test_a_loss_of_nan_in_both_runs_is_nothing_to_compare(capsys):
     assert cli.main([*SHORT, "--lr", "1e300"]) == 1
     assert "The loss is no number from step" in capsys.readouterr().out
+
+
+@pytest.mark.demo
+@pytest.mark.skipif(sys.platform == "win32", reason="rich draws with other characters on a Windows console")
+def test_bars_are_no_output(monkeypatch, capfd):
+    monkeypatch.setattr(progress, "WAIT", 0.0)
+    monkeypatch.setattr(progress, "INTERVAL", 0.0)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    assert cli.main(SHORT) == 0
+    out, err = capfd.readouterr()
+    assert "━" in err and "/16" in err and "loss" in err and "loss nan" not in out + err and "/16" not in out
 
 
 @pytest.mark.demo

@@ -176,7 +176,9 @@ def calls_of(seed, of_loss):
             continue
         labels = rng.integers(0, 4, N)
         soft = rng.random((N, 4)).astype(dtype)
-        for t in (labels, labels.astype("uint8"), np.eye(4)[labels], np.eye(4, dtype=int)[labels], soft, labels - 5):
+        several = (soft < 0.5).astype("uint8")
+        one_hot = np.eye(4)[labels]
+        for t in (labels, labels.astype("uint8"), one_hot, one_hot.astype(int), several, soft, labels - 5):
             yield x, t
     yield (numbers(rng, (5, 4), special=SPECIAL), *([rng.integers(0, 4, 5)] if of_loss else []))
     yield (numbers(rng, 4), *([np.array(2)] if of_loss else []))

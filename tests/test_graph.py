@@ -205,7 +205,7 @@ def test_shapes_that_do_not_fit_are_refused():
     for shape, axis in (((2, 3), 0), ((1, 3), 1), ((), 0), ((1,), 1), ((1,), -2)):
         with pytest.raises(ValueError, match=f"Repeat needs length 1 along axis {axis}, but the shape is "):
             Repeat(2, axis).forward(np.ones(shape))
-    with pytest.raises(ValueError, match="n must be from 0"):
+    with pytest.raises(ValueError, match="n must be at least 0, not"):
         Repeat(-1)
     with pytest.raises(ValueError, match="axis 2 is out of bounds"):
         Sum(2).forward(np.ones((2, 3)))

@@ -496,6 +496,10 @@ def test_accuracy_of_softmax_with_loss():
     for labels in (t, t.tolist(), t.astype(np.uint8), t[:, np.newaxis], np.eye(3)[t], np.eye(3, dtype=int)[t]):
         assert layer.accuracy(x, labels) == 0.75
     assert layer.accuracy(x[0], 0) == 1 and layer.accuracy(x.tolist(), t) == 0.75
+    for row in ([np.nan] * 3, [np.nan, 1, 2], [2, 1, np.nan]):  # of which argmax says the first NaN
+        for labels in ([0, 0], [2, 2], np.eye(3)[[0, 0]]):
+            assert layer.accuracy([row, row], labels) == 0
+    assert layer.accuracy([[1, np.inf], [np.nan, 0]], [1, 0]) == 0.5
     with pytest.raises(IndexError, match=r"t\[2\] is 3"):
         layer.accuracy(x, [0, 1, 3, 2])
     with pytest.raises(ValueError, match="t has shape"):
@@ -511,6 +515,7 @@ def test_accuracy_of_sigmoid_with_loss():
         assert layer.accuracy(x, t) == 0.75
         assert layer.accuracy(x[:, 0], t) == 0.75
     assert layer.accuracy(x.tolist(), [0, 1, 1, 1]) == 0.25
+    assert layer.accuracy([np.nan, np.nan], [0, 1]) == 0 == layer.accuracy([np.nan], [0.5])
     for t, error in (([0, 2, 0, 0], IndexError), ([0.0, 1.5, 0, 0], ValueError), ([0, 1], ValueError)):
         with pytest.raises(error):
             layer.accuracy(x, t)

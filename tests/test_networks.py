@@ -60,6 +60,17 @@ def test_bad_sizes(sizes):
         MLP(sizes)
 
 
+def test_a_class_in_place_of_a_layer():
+    affine = Affine(np.ones((2, 2)), np.zeros(2))
+    for chain, loss in (([affine, Relu], None), ([affine], SoftmaxWithLoss)):
+        with pytest.raises(
+            TypeError, match=r"^(Relu|SoftmaxWithLoss) is a class of layers, not a layer: \1\(\.\.\.\)$"
+        ):
+            Sequential(chain, loss)
+    with pytest.raises(TypeError, match="^SoftmaxWithLoss is a class of layers"):
+        MLP([2, 2], loss=SoftmaxWithLoss)
+
+
 def test_accuracy_takes_labels_and_one_hot():
     network = Sequential([Affine(np.eye(3), np.zeros(3))])
     x, t = np.eye(3)[[0, 1, 2, 2]], np.array([0, 1, 2, 0])

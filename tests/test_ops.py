@@ -363,7 +363,7 @@ def test_in_place(rng, op, dtype):
 def test_the_gradient_with_its_loss_is_the_gradient_after_it(kernels, rng, dtype):
     for shape in [(1, 1), (3, 5), (700, 10), (50, 64), (20, 65), (9, 5000)]:
         x, t = OPS["softmax_cross_entropy"].example(rng, shape, dtype)
-        for targets in (t, np.eye(shape[1], dtype=dtype)[t]):
+        for targets in (t, np.eye(shape[1], dtype=dtype)[t], rng.random(shape).astype(dtype)):
             dx = kernels.softmax_cross_entropy_backward(kernels.softmax_cross_entropy(x, targets)[1], targets, 0.3)
             together = kernels.softmax_cross_entropy_and_grad(x, targets, 0.3)[1]
             np.testing.assert_array_equal(together, dx, err_msg=str(shape))
@@ -495,6 +495,29 @@ def test_one_hot_rows_give_what_labels_do(rng, op, dtype):
                     result = run(kernels, op, (y, one_hot.astype(targets)))
                     for a, b in zip(as_tuple(result), as_tuple(expected), strict=True):
                         np.testing.assert_array_equal(a, b, strict=True, err_msg=f"{name} {(N, C)} {targets}")
+
+
+@every_dtype
+@pytest.mark.parametrize("C", [1, 2, 10, 33, 300, 5000])
+def test_the_gradient_of_rows_that_sum_to_1_is_the_books(module, rng, dtype, C):
+    """Bit for bit."""
+    y, t = (rng.dirichlet(np.ones(C), 40).astype(dtype) for _ in range(2))
+    for targets in (t, np.eye(C, dtype=dtype)[rng.integers(0, C, 40)], np.eye(C, dtype="u1")[rng.integers(0, C, 40)]):
+        dx = module.softmax_cross_entropy_backward(y, targets, 0.3)
+        np.testing.assert_array_equal(dx, (y - targets) * dtype(0.3 / 40), strict=True)
+
+
+@every_dtype
+@pytest.mark.parametrize("C", [1, 3, 33, 300])
+def test_weights_of_the_samples_are_those_of_the_gradient(module, rng, dtype, C):
+    x, labels = rng.standard_normal((40, C)).astype(dtype), rng.integers(0, C, 40)
+    weights = rng.choice([0, 0.5, 1, 3], (40, 1)).astype(dtype)
+    t = np.eye(C, dtype=dtype)[labels] * weights
+    loss, dx = module.softmax_cross_entropy_and_grad(x, t)
+    _, of_labels = module.softmax_cross_entropy_and_grad(x, labels)
+    np.testing.assert_allclose(dx, of_labels * weights, rtol=1e-5, atol=1e-8)
+    each = [float(module.softmax_cross_entropy(row, label)[0]) for row, label in zip(x, labels, strict=True)]
+    assert float(loss) == pytest.approx(np.mean(weights[:, 0] * each), rel=1e-5)
 
 
 def test_a_row_of_many_ones_is_not_one_hot(kernels):
@@ -974,13 +997,19 @@ def test_many_steps_follow_the_reference(rng, op, dtype):
 @every_dtype
 @pytest.mark.parametrize("sizes", [(2, 3), (50, 60, 3)])
 @pytest.mark.parametrize("place", [0, 3, 5])
-def test_many_steps_end_before_a_loss_of_nan(module, rng, dtype, sizes, place):
+@pytest.mark.parametrize("loss", ["softmax", "identity"])
+def test_many_steps_end_before_a_loss_that_is_not_finite(module, rng, dtype, sizes, place, loss):
     x, params, kept = descent(rng, sizes, 6, dtype, "momentum")
-    x[place] = np.nan
-    options = {"step": "momentum", "constants": (0.9,)}
-    t = rng.integers(0, 3, 6)
+    options = {"step": "momentum", "constants": (0.9,), "loss": loss}
+    if loss == "softmax":
+        t, bad = rng.integers(0, 3, 6), np.nan
+        x[place] = np.nan
+    else:
+        t, bad = rng.standard_normal((6, 3)).astype(dtype), np.inf
+        t[place] = 1e20 if dtype == np.float32 else 1e200  # the square of which is infinite
     losses, *arrays = module.mlp_descent(x, t, np.arange(6), 1, 0.1, *params, *kept, **options)
-    assert np.isnan(losses[place:]).all() and not np.isnan(losses[:place]).any()
+    assert np.isfinite(losses[:place]).all() and np.isnan(losses[place + 1 :]).all()
+    np.testing.assert_equal(losses[place], bad)
     expected = [*params, *kept]
     if place:
         _, *expected = module.mlp_descent(x, t, np.arange(place), 1, 0.1, *params, *kept, **options)

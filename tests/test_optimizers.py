@@ -326,6 +326,8 @@ def test_one_bad_array_stops_the_step_before_it_begins(optimizer, volume):
         (np.broadcast_to(1.0, (3,)), np.ones(3)),
         (np.ones(3), np.ones(3) * 1j),
         (np.ones(3), np.array(["a"] * 3)),
+        (np.ma.masked_array(np.ones(3)), np.ones(3)),
+        (np.ones(3), np.ma.masked_array(np.ones(3))),
     ):
         for steps in (0, 2):
             stepper = optimizer()
@@ -335,6 +337,14 @@ def test_one_bad_array_stops_the_step_before_it_begins(optimizer, volume):
                 )
             params, grads = in_dialect(volume, [good, bad]), in_dialect(volume, [np.ones((4, 3)), gradient])
             assert_refused(stepper, params, grads, (ValueError, TypeError))
+
+
+@every_optimizer
+@every_dialect
+def test_a_gradient_that_is_not_there_yet(optimizer, volume):
+    params, grads = in_dialect(volume, [np.ones((4, 3)), np.ones(3)]), in_dialect(volume, [np.ones((4, 3)), None])
+    match = r"^grads has None for an array of shape \(3,\): a gradient is there after a backward$"
+    assert_refused(optimizer(), params, grads, TypeError, match)
 
 
 @every_optimizer

@@ -4,6 +4,7 @@ import html
 import json
 import os
 import sys
+from types import SimpleNamespace
 
 import books
 import processes
@@ -232,6 +233,31 @@ def test_the_command_writes_its_reports(tmp_path, capfd, monkeypatch):
     assert found["version"] == 1 and len(found["runs"]) == 2 and found["speed-up"] > 0
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert f"Profile of {html.escape(name)}" in page and name not in page
+
+
+@pytest.mark.parametrize("option", ["--html", "--html=page.html", "--json", "--fail-below"])
+def test_options_after_the_script_are_the_scripts(tmp_path, capsys, monkeypatch, option):
+    given = []
+
+    def profiled(path, argv):
+        given.extend(argv)
+        return SimpleNamespace(table=lambda: "")
+
+    monkeypatch.setattr(scripts, "profile_script", profiled)
+    path = script(tmp_path, "")
+    assert cli.main(["profile", path, "--epochs", "3", option]) == 0
+    assert given == ["--epochs", "3", option]
+    [warning] = capsys.readouterr().err.splitlines()
+    assert warning.startswith(f"fastnn profile: {option} stands after the script")
+    assert cli.main(["profile", path, "--epochs", "3", "page.html"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("command", ["profile", "run"])
+def test_the_usage_shows_what_comes_first(capsys, command):
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    assert f"usage: fastnn {command} [options] script [the script's arguments]" in capsys.readouterr().out
 
 
 def test_fail_below(tmp_path, capfd):

@@ -258,6 +258,7 @@ def test_the_environment_sets_the_number():
     code = "import fastnn; fastnn.show_config(); print(fastnn.get_num_threads())"
     lines = python(code, FASTNN_NUM_THREADS="7").stdout.splitlines()
     assert lines[-1] == "7" and ["threads", "7"] in [line.split() for line in lines]
+    assert python(code, FASTNN_NUM_THREADS=" 7 ").stdout.splitlines() == lines
     assert int(python(code, FASTNN_NUM_THREADS="").stdout.split()[-1]) >= 1
 
 

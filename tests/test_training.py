@@ -1,13 +1,15 @@
 """The trainer: every kind of descent, its history and how it ends; and the progress that it shows."""
 
 import builtins
+import contextlib
+import io
 import itertools
 import sys
 import threading
 
 import numpy as np
 import pytest
-from processes import TIMEOUT
+from processes import TIMEOUT, python
 
 import fastnn
 from fastnn import (
@@ -27,6 +29,12 @@ from fastnn import (
 )
 from fastnn import backends as usable_backends
 from fastnn.training import OPTIMIZERS, Evaluation, clip_grads, mini_batches, remove_duplicate
+
+
+@pytest.fixture(autouse=True)
+def not_interrupted(monkeypatch):
+    """As in a new process."""
+    monkeypatch.setattr(Trainer, "_interrupted", False)
 
 
 @pytest.fixture
@@ -93,6 +101,31 @@ def test_labels_that_are_too_few_are_refused(samples):
             trainer().fit(x, labels)
     with pytest.raises(ValueError, match="at least one"):
         trainer().fit(x[:0], t[:0])
+
+
+class Sparse:
+    """As SciPy's, which NumPy makes an array without dimensions of."""
+
+    shape = 30, 2
+
+    def toarray(self):
+        return np.ones(self.shape)
+
+
+def test_samples_that_are_no_arrays(samples):
+    x, t = samples
+    for bad, error, match in (
+        (Sparse(), TypeError, r"x must be an array of real numbers, not Sparse: take x.toarray\(\)$"),
+        ((row for row in x), TypeError, "x must be an array of real numbers, not generator$"),
+        (None, TypeError, "x must be an array of real numbers, not NoneType$"),
+        ("text", TypeError, "x must be an array of real numbers, not of dtype <U4$"),
+        (1.0, ValueError, r"x must have at least 1 dimension\(s\), but its shape is \(\)$"),
+    ):
+        with pytest.raises(error, match=match):
+            trainer().fit(bad, t)
+        with pytest.raises(error, match=match.replace("x", "t", 1).replace("x.toarray", "t.toarray")):
+            trainer().fit(x, bad)
+    assert trainer().fit(x.tolist(), t.tolist()).losses == trainer().fit(x, t).losses
 
 
 # ---------------------------------------------------------------- descent
@@ -278,13 +311,16 @@ def test_no_early_stop(samples, monkeypatch):
 @pytest.mark.parametrize(
     "kwargs, error, match",
     [
-        ({"batch_size": 0}, ValueError, "batch_size must be from 1"),
-        ({"batch_size": -3}, ValueError, "batch_size must be from 1"),
+        ({"batch_size": 0}, ValueError, "batch_size must be at least 1, not"),
+        ({"test": np.ones((30, 2))}, TypeError, r"test must be a pair \(x, t\), not ndarray$"),
+        ({"test": (np.ones((30, 2)),)}, TypeError, r"test must be a pair \(x, t\), not tuple$"),
+        ({"batch_size": 2**63}, ValueError, "batch_size must be at most 9223372036854775807, not 9223372036854775808$"),
+        ({"batch_size": -3}, ValueError, "batch_size must be at least 1, not"),
         ({"batch_size": 2.0}, TypeError, "batch_size must be a whole number"),
-        ({"epochs": -1}, ValueError, "epochs must be from 0"),
+        ({"epochs": -1}, ValueError, "epochs must be at least 0, not"),
         ({"epochs": 1.5}, TypeError, "epochs must be a whole number"),
-        ({"evaluate_every": 0}, ValueError, "evaluate_every must be from 1"),
-        ({"patience": 0}, ValueError, "patience must be from 1"),
+        ({"evaluate_every": 0}, ValueError, "evaluate_every must be at least 1, not"),
+        ({"patience": 0}, ValueError, "patience must be at least 1, not"),
         ({"patience": 2}, ValueError, "patience needs a test"),
     ],
 )
@@ -300,10 +336,10 @@ def test_bad_arguments(samples, kwargs, error, match):
 def test_bad_arguments_of_others(samples):
     with pytest.raises(ValueError, match="max_grad must be a finite number of at least 0"):
         trainer(max_grad=-1)
-    with pytest.raises(ValueError, match="steps must be from 0"):
+    with pytest.raises(ValueError, match="steps must be at least 0, not"):
         trainer().fit_samples([], steps=-1)
     for size in (0, -1):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=f"batch_size must be at least 1, not {size}$"):
             list(mini_batches(*samples, size))
     assert trainer().fit(*samples, epochs=0).losses == []
 
@@ -427,6 +463,31 @@ def test_an_interruption_keeps_what_there_is(samples):
     assert run.stopped is None and len(run.losses) == 8
 
 
+INTERRUPTED = """
+import numpy as np
+from fastnn import MLP, Trainer
+
+def press(trainer):
+    raise KeyboardInterrupt
+
+x, t = np.ones((4, 2)), np.zeros(4, int)
+for i in range(3):
+    trainer = Trainer(MLP([2, 2], seed=0), callbacks=[press], show=False).fit(x, t, epochs=5)
+    print(i, trainer.stopped)
+"""
+
+
+def test_a_second_interruption_ends_the_program():
+    done = python(INTERRUPTED)
+    assert done.returncode != 0 and done.stdout.splitlines() == ["0 interrupted"]
+    first, *rest = done.stderr.splitlines()
+    kept = "training interrupted at step 1: the parameters and the history are kept"
+    assert first == f"{kept}, a second interruption ends the program" and rest[-1] == "KeyboardInterrupt"
+    by_hand = python("import sys; sys.ps1 = '>>> '\n" + INTERRUPTED)
+    assert by_hand.returncode == 0 and by_hand.stdout.splitlines() == [f"{i} interrupted" for i in range(3)]
+    assert by_hand.stderr.splitlines() == [kept] * 3
+
+
 def test_an_interruption_of_an_iterator():
     def samples():
         yield np.ones(2), np.int64(1)
@@ -452,6 +513,63 @@ def test_a_loss_of_nan(samples):
     with pytest.raises(FloatingPointError):
         Trainer(MLP([2, 2], seed=1), momentum, show=False).step(bad, t)
     assert momentum.v is None
+
+
+@pytest.mark.filterwarnings("ignore:overflow|invalid value:RuntimeWarning")
+@pytest.mark.parametrize("callbacks", [[], [lambda run: None]], ids=["many steps", "single steps"])
+@pytest.mark.parametrize("batch_size", [None, 1, 7])
+def test_what_a_loss_that_is_not_finite_comes_from(rng, callbacks, batch_size):
+    x, t = rng.standard_normal((30, 2)), rng.standard_normal((30, 1))
+
+    def regression():
+        return Trainer(MLP([2, 3, 1], loss="identity", seed=1), SGD(0.01), seed=0, show=False, callbacks=callbacks)
+
+    def with_bad(a, value, row=17):
+        a = a.copy()
+        a[row, 0] = value
+        return a
+
+    infinite = regression()
+    infinite.network.params[1][:] = np.inf
+    for run, bad_x, bad_t, match in (
+        (regression(), with_bad(x, np.nan), t, "the loss is NaN at step .*: x has NaN in row 17$"),
+        (regression(), with_bad(x, -np.inf), t, "the loss is .* at step .*: x has an infinity in row 17$"),
+        (regression(), x, with_bad(t, np.nan), "the loss is NaN at step .*: t has NaN in row 17$"),
+        (regression(), x, with_bad(t, np.inf), "the loss is infinite at step .*: t has an infinity in row 17$"),
+        (infinite, x, t, "the loss is .* at step 0: b1 has an infinity$"),
+        (regression(), x * 1e200, t, "the loss is infinite at step 0: .* are finite, .*: try a lower learning rate"),
+    ):
+        before = weights(run.network)
+        with pytest.raises(FloatingPointError, match=match):
+            run.fit(bad_x, bad_t, batch_size=batch_size, epochs=20)
+        if not run.losses:
+            assert_same(run.network.params, before)
+        assert np.isfinite(run.losses).all()
+
+
+@pytest.mark.filterwarnings("ignore:overflow|invalid value:RuntimeWarning")
+def test_where_a_step_found_what_is_not_finite():
+    x, t = np.ones((4, 2)), np.array([0, 1, 0, 1])
+    bad = x.copy()
+    bad[2] = np.nan
+    for given, labels, match in (
+        (bad, t, "x has NaN in row 2$"),
+        (bad.tolist(), t, "row 2$"),
+        (bad[2], 0, "x has NaN$"),
+    ):
+        with pytest.raises(FloatingPointError, match=f"at step 0: .*{match}"):
+            trainer().step(given, labels)
+        with pytest.raises(FloatingPointError, match=f"at step 1: .*{match}"):
+            trainer().fit_samples([(x, t), (given, labels)])
+    run = Trainer(MLP([2, 1], loss="identity", seed=1), SGD(1e308), show=False)
+    assert run.step(1e8 * x, t)
+    with pytest.raises(FloatingPointError, match="at step 1: W1 has an infinity: try a lower learning rate"):
+        run.step(1e8 * x, t)
+
+
+def test_nobody_looks_for_it_where_the_loss_is_finite(samples, monkeypatch):
+    monkeypatch.setattr(training, "_not_finite", None)
+    trainer(callbacks=[nothing]).fit(*samples, batch_size=4, epochs=3, test=samples)
 
 
 def test_a_step(samples):
@@ -578,7 +696,7 @@ def test_a_loss_of_nan_amid_many_steps(rng, calls, optimizer):
     for callbacks in ([], [nothing]):
         network = MLP([3, 6, 2], loss="identity", seed=1)
         runs.append(Trainer(network, optimizer(1e200), seed=0, show=False, callbacks=callbacks))
-        with pytest.raises(FloatingPointError, match="the loss is NaN at step") as raised:
+        with pytest.raises(FloatingPointError, match="the loss is (NaN|infinite) at step .*learning rate") as raised:
             runs[-1].fit(x, t, batch_size=5, epochs=100)
         errors.append(str(raised.value))
     assert errors[0] == errors[1] and calls
@@ -633,7 +751,7 @@ def test_what_is_refused_has_changed_nothing(samples, calls):
     for bad_x, bad_t, error, match in (
         (x, late, IndexError, r"t\[29\] is 2, which is not a class index"),
         (x, t - 1, IndexError, "is -1, which is not a class index"),
-        (x, t.astype(float), TypeError, "must be of integers, not of dtype float64"),
+        (x, t.astype(float), TypeError, r"must be of integers, not of dtype float64: t.astype\(int\)$"),
         (x, np.eye(3)[t], ValueError, r"t has shape \(\d+, 3\), but x of shape \(\d+, 2\) needs class indices"),
         (x[:, :1], t, ValueError, r"x has shape \(\d+, 1\), but W of shape \(2, 6\) needs 2 numbers"),
         (x, np.stack([t] * 3, axis=1), ValueError, r"t has shape \(\d+, 3\), but x of shape"),
@@ -850,6 +968,47 @@ def test_a_bar_with_rich(samples, capfd, monkeypatch):
     out, err = capfd.readouterr()
     assert not out
     assert "training" in err and "/600" in err and "loss " in err and "━" in err
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.skipif(sys.platform == "win32", reason="rich draws with other characters on a Windows console")
+@pytest.mark.parametrize("stdout", [io.StringIO, Terminal])
+def test_what_is_printed_beside_a_bar(samples, monkeypatch, stdout):
+    """It goes where it was sent, whole, and above the bar where that is the same terminal."""
+    pytest.importorskip("rich")
+    monkeypatch.setenv("TERM", "xterm")
+    out, err = stdout(), Terminal()
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    run = trainer(show=True, callbacks=[lambda run: print("step", len(run.losses))]).fit(*samples, epochs=9)
+    lines = [f"step {i}" for i in range(1, 10)]
+    assert "training" in err.getvalue() and "━" in err.getvalue()
+    if out.isatty():
+        assert [line for line in lines if line in out.getvalue() + err.getvalue()] == lines
+        assert "step 9" in err.getvalue()
+    else:
+        assert out.getvalue().splitlines() == lines and "step" not in err.getvalue()
+    redirected = io.StringIO()
+    with contextlib.redirect_stdout(redirected):
+        run.fit(*samples, epochs=3)
+    assert redirected.getvalue().splitlines() == ["step 10", "step 11", "step 12"]
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_notebook_without_ipywidgets(samples, monkeypatch, capfd):
+    """Lines; rich would warn, and show nothing but boxes."""
+    console = pytest.importorskip("rich.console")
+    monkeypatch.setattr(console, "_is_jupyter", lambda: True)
+    monkeypatch.setitem(sys.modules, "ipywidgets", None)
+    run = trainer(show=True, callbacks=[lambda run: print("step", len(run.losses))]).fit(*samples, epochs=3)
+    out, err = capfd.readouterr()
+    assert out.splitlines() == ["step 1", "step 2", "step 3"]
+    assert err.splitlines() == [f"training: {i} of 3 loss {loss:.4f}" for i, loss in enumerate(run.losses, 1)]
 
 
 @pytest.mark.usefixtures("at_once")

@@ -1,6 +1,7 @@
 """Many steps of a chain's descent in one call."""
 
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from libc.math cimport isfinite
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
 
@@ -235,8 +236,9 @@ cdef class Descent:
             if self.is_double:
                 (<double*> self.losses_to)[step] = loss
             else:
+                loss = <float> loss
                 (<float*> self.losses_to)[step] = <float> loss
-            if loss != loss:
+            if not isfinite(loss):
                 break
             if self.counts:
                 self.constants[0] = adam_rate(self.numbers[0], self.numbers[1], self.numbers[2], self.numbers[3] + step)

@@ -101,7 +101,7 @@ cdef void softmax_cross_entropy_backward_chunk(
     if k.labels != NULL:
         loops.softmax_cross_entropy_labels_backward(y + at, k.labels + first, factor, dx, n, C)
     else:
-        loops.scaled_difference(y + at, <const real*> k.targets + at, factor, dx, n * C)
+        loops.softmax_cross_entropy_targets_backward(y + at, <const real*> k.targets + at, factor, dx, n, C)
 
 
 cdef void softmax_cross_entropy_and_grad_chunk(
@@ -187,8 +187,9 @@ cdef void scaled_difference_chunk(
     const real* y, const void* task, Py_ssize_t first, Py_ssize_t last, Py_ssize_t chunk
 ) noexcept nogil:
     cdef const WithTargets* k = <const WithTargets*> task
+    cdef real factor = <real> (k.dout / k.head.N)
     loops.scaled_difference(
-        y + first, <const real*> k.targets + first, <real> (k.dout / k.head.N), <real*> k.y + first, last - first
+        y + first, <const real*> k.targets + first, <real> 1, factor, <real*> k.y + first, last - first
     )
 
 

@@ -254,10 +254,12 @@ def set_num_threads(threads):
 
 def _at_start():
     variable = "FASTNN_NUM_THREADS"
-    given = os.environ.get(variable)
+    given = os.environ.get(variable, "").strip()
     if not given:
         return min(MOST, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-    return arguments.whole_number(variable, int(given) if given.isdecimal() else given, 1, MOST)
+    if not given.isdecimal() or not 1 <= int(given) <= MOST:
+        raise ValueError(f"{variable} must be a whole number from 1 to {MOST}, not {given!r}")
+    return int(given)
 
 
 pool.threads = _at_start()

@@ -143,15 +143,21 @@ class SoftmaxWithLoss(_WithLoss):
         return loss
 
     def backward(self, dout: float = 1.0) -> Array:
-        """``dx = dout (y - t) / N``."""
+        """``dx = dout (y - t) / N``; where a row of `t` sums to s and not to 1, ``dout (s y - t) / N``."""
         y, t = self._result()
         return ops.softmax_cross_entropy_backward(y, _read(y, t, self._labels), dout)
 
     def accuracy(self, x: np.typing.ArrayLike, t: np.typing.ArrayLike) -> float:
-        """The share of rows, 0 to 1, whose largest number is at the label; `t` is class indices or one-hot."""
+        """The share of rows, 0 to 1, whose largest number is at the label; `t` is class indices or one-hot.
+
+        A row with NaN has no largest number.
+        """
         x = arguments.numeric("x", x, least_ndim=1)
         t, one_hot = arguments.targets("x", x, arguments.numeric("t", t))
-        return float(np.mean(x.argmax(axis=-1) == (t.argmax(axis=-1) if one_hot else t)))
+        places = x.argmax(axis=-1, keepdims=True)  # of NaN, if there is one
+        largest = np.take_along_axis(x, places, axis=-1)
+        right = (places[..., 0] == (t.argmax(axis=-1) if one_hot else t)) & (largest == largest)[..., 0]
+        return float(np.mean(right))
 
 
 class SigmoidWithLoss(_WithLoss):
@@ -204,10 +210,13 @@ class SigmoidWithLoss(_WithLoss):
         return ops.sigmoid_cross_entropy_backward(y, t, dout)
 
     def accuracy(self, x: np.typing.ArrayLike, t: np.typing.ArrayLike) -> float:
-        """The share, 0 to 1, of logits on the side of their label: above 0 where `t` is above 1/2."""
+        """The share, 0 to 1, of logits on the side of their label: above 0 where `t` is above 1/2.
+
+        NaN is on neither.
+        """
         x = arguments.numeric("x", x, least_ndim=1)
         t = arguments.binary_targets("x", x, arguments.numeric("t", t))
-        return float(np.mean((x > 0) == (t > 0.5)))
+        return float(np.mean(np.where(t > 0.5, x > 0, x <= 0)))
 
 
 class IdentityWithLoss(_WithLoss):

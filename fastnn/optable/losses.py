@@ -51,8 +51,18 @@ def _softmax_sizes(x: Array, t: Array, dout: Any = 1.0, *, eps: float = EPS, out
     weights = np.broadcast_to(weights, logs.shape)
     N = z.size / z.shape[-1]
     total = np.maximum(np.sum(weights), np.sum(weights * np.abs(logs)))
-    # At its label a row of the gradient has the difference of a probability and 1, divided by the number of rows.
-    return or_infinite(total / N, total, x), np.abs(np.longdouble(dout)) / N
+    return or_infinite(total / N, total, x), _gradient_size(x, t, dout)[0]
+
+
+def _gradient_size(y: Array, t: Array, dout: Any = 1.0, *, out: object = None) -> tuple[Any]:
+    """A number of the gradient is the difference of a probability and a target, or 1, divided by the number of rows.
+
+    Where the targets of a row do not sum to 1, it is times their sum.
+    """
+    size = np.abs(np.longdouble(dout)) * np.shape(y)[-1] / np.size(y)
+    if np.shape(t) == np.shape(y):
+        size = size * np.maximum(1, np.sum(sizes(t)[0], axis=-1, keepdims=True))
+    return (size,)
 
 
 def _sigmoid_sizes(x: Array, t: Array, *, eps: float = EPS, out: object = None) -> tuple[Any, Any]:
@@ -151,6 +161,8 @@ OPS = (
         name="softmax_cross_entropy_backward",
         example=each(probabilities, labels),
         out={0: ["y", "t"]},
+        ulp=2,
+        floor=_gradient_size,
     ),
     _of_classes(
         name="softmax_cross_entropy_and_grad",

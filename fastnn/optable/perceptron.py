@@ -111,8 +111,8 @@ def _bad_descents(op: Op, args: Args) -> Iterator[Refused]:
         (np.stack([order, order - 1]), IndexError, "^order has -1 at . of pass 1"),
     ):
         yield Refused(replaced(args, 2, bad), {}, error, match)
-    for bad in (0, -1, 2**63):
-        yield Refused(replaced(args, 3, bad), {}, ValueError, "^batch_size must be from 1")
+    for bad, bounds in ((0, "at least 1"), (-1, "at least 1"), (2**63, f"at most {2**63 - 1}")):
+        yield Refused(replaced(args, 3, bad), {}, ValueError, f"^batch_size must be {bounds}, not {bad}$")
     for i, p in enumerate(params):
         wrong = replaced(args, 5 + i, p.astype(int))
         yield Refused(wrong, {}, TypeError, rf"^params\[{i}\] must be an array of floats, not of dtype int64")

@@ -39,6 +39,13 @@ def no_real_numbers(op: Op, args: Args) -> Iterator[Refused]:
         yield Refused(ragged, {}, ValueError, f"^{re.escape(name)} is not an array")
 
 
+def masked(op: Op, args: Args) -> Iterator[Refused]:
+    for position, name, array in arrays(op, args):
+        bad = np.ma.masked_array(array, mask=np.zeros(array.shape, bool))
+        for given, word in ((bad, "is"), ([bad], "holds")):
+            yield Refused(replaced(args, position, given), {}, TypeError, f"^{re.escape(name)} {word} a masked array")
+
+
 def other_shapes(op: Op, args: Args) -> Iterator[Refused]:
     """For ops whose arrays, if there are several, must have the same shape."""
     given = [*arrays(op, args)]
@@ -127,6 +134,7 @@ def unfit_outputs(like: Array) -> Iterator[tuple[Any, type[Exception], str]]:
     yield np.full((*like.shape, 2), 7, like.dtype)[..., 0], ValueError, "must be C-contiguous"
     yield read_only(np.full_like(like, 7)), ValueError, "is read-only"
     yield unaligned(np.full_like(like, 7)), ValueError, "must be aligned"
+    yield np.ma.masked_array(np.full(like.shape, 7, like.dtype)), TypeError, "is a masked array"
     for bad_type in (like.tolist(), "out", 1.0):
         yield bad_type, TypeError, "must be a NumPy array, not"
 
@@ -158,4 +166,4 @@ def in_one_memory(array: Array, like: Array) -> Iterator[tuple[Array, Array, boo
         yield moved, out, first == second and direction == 1 and array.shape == like.shape
 
 
-ANY = no_real_numbers, bad_shapes, bad_numbers, bad_options, bad_outputs
+ANY = no_real_numbers, masked, bad_shapes, bad_numbers, bad_options, bad_outputs

@@ -35,8 +35,9 @@ def _bad_adam(op: Op, args: Args) -> Iterator[Refused]:
         for bad in (-0.1, 1, 1.0, 2, *([below_1] if float(below_1) == 1 else [])):
             match = f"^{name} must be a finite number of at least 0 and below 1"
             yield Refused(replaced(args, op.names.index(name), bad), {}, ValueError, match)
-    for bad in (0, -1, 2**63):
-        yield Refused(replaced(args, op.names.index("iter"), bad), {}, ValueError, "^iter must be from 1")
+    for bad, bounds in ((0, "at least 1"), (-1, "at least 1"), (2**63, f"at most {2**63 - 1}")):
+        wrong = replaced(args, op.names.index("iter"), bad)
+        yield Refused(wrong, {}, ValueError, f"^iter must be {bounds}, not {bad}$")
 
 
 def _step(name: str, kept: str, *constants: float, refused: tuple[Refusal, ...] = ()) -> Op:

@@ -7,12 +7,12 @@ Being what the kernels are held against, it takes the exponentials and logarithm
 the widest dtype there is, and rounds once: NumPy's own float32 exp and log are up to 4 ULP off, and the error of its
 sums grows with their length.
 
-Arrays of any layout and of any real dtype are accepted, results are C-contiguous, dtypes follow NumPy's promotion,
-arguments are left unchanged.  `out` is an array of the result's shape and dtype, C-contiguous and writeable, which is
-filled and returned; it may be an input itself but may not overlap one in part.  A zero-dimensional result is a NumPy
-scalar.  Where terms near the largest float are summed, also for a mean, a partial sum may overflow, as in `numpy.sum`;
-which one does depends on the backend.  ValueError for wrong shapes, TypeError for wrong dtypes, IndexError for labels
-that are no class.
+Arrays of any layout and of any real dtype are accepted, masked arrays refused; results are C-contiguous, dtypes follow
+NumPy's promotion, arguments are left unchanged.  `out` is an array of the result's shape and dtype, C-contiguous and
+writeable, which is filled and returned; it may be an input itself but may not overlap one in part.  A zero-dimensional
+result is a NumPy scalar.  Where terms near the largest float are summed, also for a mean, a partial sum may overflow,
+as in `numpy.sum`; which one does depends on the backend.  ValueError for wrong shapes, TypeError for wrong dtypes,
+IndexError for labels that are no class.
 """
 
 from fastnn.reference.affine import add_bias as add_bias

@@ -212,7 +212,8 @@ def softmax_cross_entropy_backward(
     """
     Gradient of `softmax_cross_entropy` with respect to the logits.
 
-    ``dx = dout (y - t) / N``; class indices subtract 1 at the label.
+    ``dx = dout (s y - t) / N``, where s is the sum of a row of targets, so 1 for one-hot rows, probabilities and class
+    indices, which subtract 1 at the label.
 
     Parameters
     ----------
@@ -228,6 +229,8 @@ def softmax_cross_entropy_backward(
     Returns
     -------
     dx : ndarray, shape of `y`, promoted dtype of `y`, `dout` and targets
+        The gradient of the loss with ``eps=0``, whatever a row of targets sums to: one-hot rows times numbers weight
+        the samples.  A sum within 64 roundings of 1 is 1.
 
     Raises
     ------
@@ -261,7 +264,7 @@ def softmax_cross_entropy_backward(
     t, soft = _targets("y", y, given[1])
     with np.errstate(all="ignore"):
         if soft:
-            difference = y - t
+            difference = _row_sums(t) * y - t
         else:
             difference = y.copy(order="C")
             _put_at_labels(difference, t, _at_labels(y, t) - 1)
@@ -568,6 +571,13 @@ def _at_labels(y: Array, labels: Array) -> Array:
 def _put_at_labels(y: Array, labels: Array, values: Array) -> None:
     rows = y.reshape(-1, y.shape[-1])
     rows[np.arange(len(rows)), labels.reshape(-1)] = values
+
+
+def _row_sums(t: Array) -> Array:
+    """Of targets; 1 where a sum is that but for rounding."""
+    sums = wide_sum(t, axis=-1, keepdims=True)
+    rounding = 64 * np.finfo(np.result_type(t, np.float32)).eps
+    return np.where(np.abs(sums - 1) <= rounding, 1, sums).astype(t.dtype)
 
 
 def _result_beside_targets(y: Array, out: Array | None, x: Array, t: Array) -> Array:

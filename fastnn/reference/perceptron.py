@@ -269,7 +269,8 @@ def mlp_descent(
     Gradient descent of a multi-layer perceptron: many steps, each on a batch of the samples.
 
     For each batch ``L, dp_1, dp_2, ... = mlp_gradient(x[batch], t[batch], p_1, p_2, ...)``, then for each parameter
-    ``p' = step(p, dp, lr)``, with which the next batch begins.  A loss that is NaN ends it before its step.
+    ``p' = step(p, dp, lr)``, with which the next batch begins.  A loss that is NaN or infinite ends it
+    before its step.
 
     Parameters
     ----------
@@ -301,7 +302,7 @@ def mlp_descent(
     Returns
     -------
     L : ndarray, shape (steps,)
-        The loss of each batch before its step; NaN from the first that is.
+        The loss of each batch before its step; NaN after the first that is not finite.
     params' : ndarray, shapes and dtypes of `params`
 
     Raises
@@ -346,7 +347,7 @@ def mlp_descent(
     for batch in asked.batches():
         value, *grads = mlp_gradient(x[batch], t[batch], *rows[0], activation=activation, loss=loss, eps=eps)
         losses.append(value)
-        if value != value:
+        if not np.isfinite(value):
             break
         for i, dp in enumerate(grads):
             state = [row[i] for row in rows]

@@ -26,7 +26,7 @@ def rules() -> Iterator[Rule]:
     yield _rule("cross_entropy_error_backward", CROSS, of_targets, ops.cross_entropy_error_backward, domain="unit")
     yield _rule("softmax_cross_entropy", CROSS, with_eps, _softmax_cross_entropy, bends=True)
     yield _rule("softmax_cross_entropy", CROSS, with_eps, _loss_and_grad, bends=True)
-    gradient = ops.softmax_cross_entropy_backward
+    gradient = _softmax_gradient
     yield _rule("softmax_cross_entropy_backward", CROSS, of_targets, gradient, domain="unit")
     yield _rule("softmax_cross_entropy_backward", CROSS, (*of_targets, number), gradient, domain="unit")
     yield _rule("sigmoid_cross_entropy", BINARY, (floats, targets, constant), _sigmoid_cross_entropy, bends=True)
@@ -71,7 +71,18 @@ def _softmax_cross_entropy(x: Any, t: Any, eps: Any) -> Any:
 
 
 def _loss_and_grad(x: Any, t: Any, eps: Any) -> Any:
-    return ops.softmax_cross_entropy_and_grad(x, t, eps=_value(eps))
+    labels = ops.class_indices(x, t)
+    if np.shape(labels) != x.shape:
+        return ops.softmax_cross_entropy_and_grad(x, labels, eps=_value(eps))
+    loss, y = ops.softmax_cross_entropy(x, t, eps=_value(eps))
+    return loss, _softmax_gradient(y, t)
+
+
+def _softmax_gradient(y: Any, t: Any, dout: Any = 1.0) -> Any:
+    """``dout (y - t) / N``, as the books have it, whatever the rows of `t` sum to."""
+    if np.shape(t) != y.shape:
+        return ops.softmax_cross_entropy_backward(y, t, dout)
+    return ops.mean_squared_error_backward(y, t.astype(np.result_type(y, t), copy=False), dout * y.shape[-1])
 
 
 def _sigmoid_cross_entropy(x: Any, t: Any, eps: Any) -> Any:

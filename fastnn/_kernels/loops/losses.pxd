@@ -1,5 +1,6 @@
 """Losses and their gradients.  Each loss gives the sum over its rows, of which it is minus the mean."""
 
+from libc.float cimport DBL_EPSILON, FLT_EPSILON
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
@@ -261,12 +262,28 @@ cdef inline moves softmax_cross_entropy_labels_backward(
 
 
 cdef inline moves scaled_difference(
-    const real* y, const real* t, real factor, real* dx, Py_ssize_t n
+    const real* y, const real* t, real weight, real factor, real* dx, Py_ssize_t n
 ) noexcept nogil:
-    """IN y, t (n,), factor = dout / N, OUT dx (n,) = factor (y - t), in place allowed."""
+    """IN y, t (n,), factor = dout / N, OUT dx (n,) = factor (weight y - t), in place allowed."""
     cdef Py_ssize_t i
     for i in range(n):
-        dx[i] = (y[i] - t[i]) * factor
+        dx[i] = (weight * y[i] - t[i]) * factor
+
+
+cdef inline real weight_of(const real* t, Py_ssize_t C) noexcept nogil:
+    """IN t (C,).  Its sum; 1 where it is that but for rounding."""
+    cdef double sum_ = value(sum_of(t, C))
+    cdef double rounding = 64 * (FLT_EPSILON if real is float else DBL_EPSILON)
+    return <real> 1 if 1 - rounding <= sum_ <= 1 + rounding else <real> sum_
+
+
+cdef inline void softmax_cross_entropy_targets_backward(
+    const real* y, const real* t, real factor, real* dx, Py_ssize_t N, Py_ssize_t C
+) noexcept nogil:
+    """IN y, t (N, C), factor = dout / N, OUT dx (N, C), in place allowed."""
+    cdef Py_ssize_t n
+    for n in range(N):  # scalar: whole rows
+        scaled_difference(y + n * C, t + n * C, weight_of(t + n * C, C), factor, dx + n * C, C)
 
 
 # The loss and its gradient at once: the rows of a block of about CLOSE elements are still in the first cache when their
@@ -304,7 +321,7 @@ cdef inline Sum softmax_cross_entropy_targets_and_grad(
         rows = min(block, N - first)
         y = dx + first * C
         s = plus(s, value(softmax_cross_entropy_targets(x + first * C, t + first * C, eps, exact, y, rows, C)))
-        scaled_difference(<const real*> y, t + first * C, factor, y, rows * C)
+        softmax_cross_entropy_targets_backward(<const real*> y, t + first * C, factor, y, rows, C)
         first += block
     return s
 
