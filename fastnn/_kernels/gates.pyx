@@ -1,9 +1,9 @@
 """What stands before the body of a replaced function: whether fastnn serves a call of this kind, and how.
 
-A kind is what can be told of a call without reading its numbers: the dtype, the dimensions and the layout of each array,
-which of them are one, the types of the scalars and the values of those that are no floats.  It is written down as words
-of 64 bits, those of the attributes that the body may read included.  So a call costs little more than the op that serves
-it.
+A kind is what can be told of a call without reading its numbers: the dtype, the dimensions and the layout of each
+array, which of them are one, the types of the scalars and the values of those that may decide something.  It is written
+down as words of 64 bits, those of the attributes that the body may read included.  So a call costs little more than the
+op that serves it.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
