@@ -374,8 +374,6 @@ def _check(params: Any, other: Any) -> None:
     if len(other) != len(params):
         raise ValueError(f"params has {len(params)} arrays, but grads or the steps before have {len(other)}")
     for p, array in zip(params, other):  # noqa: B905, the lengths are known by now
-        if array is None:
-            raise TypeError(f"grads has None for an array of shape {p.shape}: a gradient is there after a backward")
         if p.shape != array.shape:
             raise ValueError(
                 f"params has an array of shape {p.shape}, but grads or the steps before have {array.shape} there"

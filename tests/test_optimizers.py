@@ -343,7 +343,7 @@ def test_one_bad_array_stops_the_step_before_it_begins(optimizer, volume):
 @every_dialect
 def test_a_gradient_that_is_not_there_yet(optimizer, volume):
     params, grads = in_dialect(volume, [np.ones((4, 3)), np.ones(3)]), in_dialect(volume, [np.ones((4, 3)), None])
-    match = r"^grads has None for an array of shape \(3,\): a gradient is there after a backward$"
+    match = r"^grads\[.+\] is None, as it is before the first backward$"
     assert_refused(optimizer(), params, grads, TypeError, match)
 
 
