@@ -697,6 +697,23 @@ def test_a_module_without_source_is_left():
         dropin.patch("no_such_module")
 
 
+def test_the_cells_of_a_notebook_are_guarded(monkeypatch):
+    """Their text is in linecache alone, as IPython puts it there."""
+    made = types.ModuleType("notebook")
+    for i, cell in enumerate(
+        ("import numpy as np\n\n\ndef relu(x):\n    return np.maximum(x, 0)\n", LAYERS["ReLU that keeps x"][0])
+    ):
+        name = f"<cell {i}>"
+        monkeypatch.setitem(linecache.cache, name, (len(cell), None, cell.splitlines(keepends=True), name))
+        exec(compile(cell, name, "exec"), vars(made))
+    layer = made.ReLU()
+    with dropin.patch(made) as patch:
+        for _ in range(3):
+            assert_same(made.relu(X), np.maximum(X, 0))
+            layer.forward(X)  # it was made before
+    assert {finding.ours for finding in patch.findings if finding.ours} == {("relu",)} and len(patch.findings) == 3
+
+
 def test_a_changed_file_is_not_taken_for_the_module(theirs, tmp_path):
     made, _ = theirs
     path = tmp_path / "somebodys_layers.py"
