@@ -24,7 +24,7 @@ import pytest
 from somebodys import ACTIVATIONS, CHANGING, LAYERS, LEFT, OPTIMIZERS
 
 from fastnn import dropin
-from fastnn._kernels.gates import Gate
+from fastnn._kernels.gates import Gate, Plan, Source
 from fastnn.dropin import guards, reach
 
 CLOSE = {"float64": 1e-11, "float32": 1e-4}
@@ -786,6 +786,17 @@ def test_an_unknown_kind_begins_and_a_known_one_does_not():
     assert asking(3) is ... and len(begun) == 1
     gate.is_open = False
     assert asking("x") is ... and len(begun) == 1
+
+
+def test_what_fails_amid_its_effects_is_not_done_again():
+    """Theirs must not run after a plan that has begun to change something."""
+    gate = Gate(None, lambda *_: None, lambda *_: None)
+    held, given = [1.0], (1.0,)
+    effects = (((0, (0,)), Source("constant", 2.0)), ((1, (0,)), Source("constant", 2.0)))
+    gate.learn((held, given), Plan(lambda first: first, ((0,),), Source("out", 0), effects))
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        gate.serve(held, given)
+    assert held == [2.0]
 
 
 def test_what_a_body_reads_is_told_from_its_code():

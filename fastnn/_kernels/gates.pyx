@@ -456,7 +456,7 @@ cdef class Gate:
 
     cdef object answer(self, PyObject* frame, tuple args):
         cdef Words w
-        cdef Kind kind
+        cdef Kind kind, found = None
         if not self.is_open or (trying and get_ident() in trying):
             return ...
         if self.pending:  # a body that raised has not come back
@@ -468,10 +468,13 @@ cdef class Gate:
                 self.describe(&w, args)
             for kind in self.kinds if known else ():
                 if kind.fits(&w):
-                    kind.calls += 1
-                    return kind.plan.run(args) if kind.plan is not None and self.serves else ...
+                    found = kind
+                    break
         except (OverflowError, TypeError):  # too much to tell apart, or keys without a hash
             return ...
+        if found is not None:
+            found.calls += 1
+            return found.plan.run(args) if found.plan is not None and self.serves else ...
         if is_followed():
             return ...
         if frame == NULL:

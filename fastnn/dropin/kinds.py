@@ -17,7 +17,7 @@ from fastnn._kernels.gates import Gate, Kind
 from fastnn.dropin.reach import Reach
 from fastnn.dropin.reach import of as reach_of
 from fastnn.dropin.search import Search
-from fastnn.dropin.states import Args, Unlike, can_be_copied, copied, is_plain, walk
+from fastnn.dropin.states import Args, Unlike, copied, is_plain, walk
 from fastnn.trials.base import Path
 
 MOST_BYTES = 1 << 26  # of arguments that are copied to be tried
@@ -158,7 +158,10 @@ class Definition:
 
     def _leave(self, gate: Gate, args: Args, reason: str) -> None:
         """Let theirs serve this kind, whatever its numbers are."""
-        others = copied(args, gate.names, _other) if can_be_copied(args, gate.names) else args
+        try:
+            others = copied(args, gate.names, _other)
+        except Unlike:
+            others = args
         self.kinds.append(Outcome("", reason, gate.learn(args, None, (), others, _types(args, gate))))
 
     def _function(self, code: CodeType, trial: Trial) -> Any:

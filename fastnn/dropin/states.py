@@ -150,14 +150,6 @@ def _is_of_class(it: Any, name: str, value: Any) -> bool:
     return any(name in vars(c) and not hasattr(vars(c)[name], "__get__") for c in type(it).__mro__)
 
 
-def can_be_copied(args: Args, names: Names) -> bool:
-    try:
-        copied(args, names)
-    except Unlike:
-        return False
-    return True
-
-
 def copied(args: Args, names: Names, change: Callable[[Path, Any], Any] | None = None) -> tuple[Any, ...]:
     return Copier(change).arguments(args, names)
 
